@@ -1,0 +1,226 @@
+//! Queues of bytes: one family of traits, an in-memory twin and RabbitMQ.
+//!
+//! A queue carries bytes and knows nothing of tasks. What kinds of queues Palfrey needs is [`QueueKind`]; how a broker
+//! provides them is the business of one implementation: [`in_memory`] or [`amqp`]. Both pass the same conformance suite.
+//! A new broker is one more implementation of [`Connection`].
+
+pub mod amqp;
+pub mod in_memory;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+/// What a queue is for. The kinds differ in who reads, how long they live, and what is lost with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueueKind {
+    /// Shared by many senders and receivers; each message goes to one receiver, and to another one if that receiver goes
+    /// away before it acknowledged. Survives everything. What cannot be processed goes to its dead-letter queue, named
+    /// `<name>.dead`.
+    Tasks,
+    /// Read by the one process that declared it, written by many. Survives its reader's reconnecting, and goes away by
+    /// itself once the reader has been gone for a while.
+    Lease,
+    /// Every message goes to every receiver that is there at the time.
+    Broadcast,
+    /// An append-only log: every receiver reads it from the start, and then follows it. Survives everything.
+    Log,
+}
+
+/// A queue by name and kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct QueueSpec {
+    /// Unique on the broker, whatever the kind.
+    pub name: String,
+    /// What it is for.
+    pub kind: QueueKind,
+}
+
+impl QueueSpec {
+    /// A queue by name and kind.
+    pub fn new(name: impl Into<String>, kind: QueueKind) -> Self {
+        Self { name: name.into(), kind }
+    }
+}
+
+/// A connection to a broker, or a broker in memory. It recovers by itself when it is lost.
+#[async_trait]
+pub trait Connection: Send + Sync + fmt::Debug {
+    /// Creates the queue unless it exists, and returns a handle to it. Declaring twice is harmless.
+    ///
+    /// # Errors
+    /// If the broker refuses, such as when a queue of that name exists with other properties.
+    async fn declare(&self, spec: &QueueSpec) -> Result<Arc<dyn QueueHandle>, QueueError>;
+
+    /// A handle to a queue that somebody else has declared, without asking the broker.
+    fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle>;
+
+    /// Deletes a queue with its messages. Deleting one that does not exist is harmless.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses.
+    async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError>;
+
+    /// Ends the connection: streams of deliveries end, publishing and declaring fail with [`QueueError::Closed`].
+    ///
+    /// # Errors
+    /// If the broker did not confirm the end. It is ended all the same.
+    async fn close(&self) -> Result<(), QueueError>;
+}
+
+/// One queue.
+#[async_trait]
+pub trait QueueHandle: Send + Sync + fmt::Debug {
+    /// Its name and kind.
+    fn spec(&self) -> &QueueSpec;
+
+    /// A publisher to it. Cheap to use from many tasks at once.
+    ///
+    /// # Errors
+    /// If the connection is closed.
+    async fn publisher(&self) -> Result<Arc<dyn Publisher>, QueueError>;
+
+    /// The messages in it, as they come. At most `prefetch` of them are unacknowledged at a time. The stream survives a
+    /// lost connection; what was unacknowledged is then delivered again. It ends when the connection is closed, or the
+    /// queue is gone.
+    ///
+    /// # Errors
+    /// If the queue does not exist, the connection is closed, or the broker refuses.
+    async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError>;
+
+    /// Messages that wait, and receivers that are there.
+    ///
+    /// # Errors
+    /// If the queue does not exist, or the broker cannot be reached.
+    async fn status(&self) -> Result<QueueStatus, QueueError>;
+}
+
+/// How full a queue is, and who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueStatus {
+    /// Messages that no receiver has taken yet.
+    pub messages: u64,
+    /// Receivers.
+    pub consumers: u64,
+}
+
+/// Appends messages to one queue.
+#[async_trait]
+pub trait Publisher: Send + Sync + fmt::Debug {
+    /// Hands a message to the queue and waits until the broker has confirmed that it keeps it. While the connection is
+    /// lost it waits for the next one and publishes again, so that a message may arrive twice but is never lost.
+    ///
+    /// # Errors
+    /// [`QueueError::NoSuchQueue`] if nobody can ever receive it, [`QueueError::TooLarge`], [`QueueError::Refused`] if
+    /// the queue is full, [`QueueError::Closed`] if the connection was closed.
+    async fn publish(&self, message: Bytes) -> Result<(), QueueError>;
+}
+
+/// A message as it was received.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub payload: Bytes,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// Position in a [log](QueueKind::Log), counted from zero; `None` in other queues.
+    pub offset: Option<u64>,
+    /// What to do with it. Dropping the acker without a word leaves the message unacknowledged: it is delivered again when
+    /// the connection ends.
+    pub acker: Box<dyn Acker>,
+}
+
+/// Settles one delivery. Settling consumes it, so that nothing can be acknowledged twice.
+#[async_trait]
+pub trait Acker: Send + Sync + fmt::Debug {
+    /// The message was processed, and is forgotten.
+    ///
+    /// # Errors
+    /// [`QueueError::Stale`] if the connection on which it was delivered is gone: it will be delivered again.
+    async fn ack(self: Box<Self>) -> Result<(), QueueError>;
+
+    /// The message goes back, and is delivered again, to whomever.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    async fn nack(self: Box<Self>) -> Result<(), QueueError>;
+
+    /// The message cannot be processed: it is moved to the dead-letter queue with the reason. In a queue that has none it
+    /// is forgotten.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError>;
+}
+
+/// What can go wrong between a process and its broker.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Nobody answers there.
+    #[error("cannot reach the broker at {address}: is it running, and is the address right?")]
+    Unreachable {
+        /// Host and port, without credentials.
+        address: String,
+        /// What the attempt ended with.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// Name or password are wrong.
+    #[error("the broker at {address} refused user `{user}`: check the name and the password in the URI")]
+    AccessRefused {
+        /// Host and port.
+        address: String,
+        /// Who tried.
+        user: String,
+    },
+    /// The virtual host does not exist, or the user may not use it.
+    #[error("the broker at {address} has no virtual host `{vhost}` that user `{user}` may use")]
+    NoSuchVhost {
+        /// Host and port.
+        address: String,
+        /// Who tried.
+        user: String,
+        /// The name that was asked for.
+        vhost: String,
+    },
+    /// The address is malformed.
+    #[error("the AMQP URI is malformed: {0}; write amqp://user:password@host:port/vhost")]
+    Uri(String),
+    /// The queue does not exist: whoever had it is gone.
+    #[error("queue `{0}` does not exist")]
+    NoSuchQueue(String),
+    /// The broker does not take the message, because the queue is full.
+    #[error("queue `{0}` does not take more messages")]
+    Refused(String),
+    /// The message is larger than the broker takes.
+    #[error("the message has {size} bytes, and the broker takes {limit} at the most: send smaller batches or elements")]
+    TooLarge {
+        /// Bytes.
+        size: usize,
+        /// Bytes.
+        limit: usize,
+    },
+    /// The delivery belongs to a connection that is gone.
+    #[error("the connection on which the message came is gone; it will be delivered again")]
+    Stale,
+    /// The connection was closed from this side.
+    #[error("the connection is closed")]
+    Closed,
+    /// The broker refused for another reason.
+    #[error("the broker refused to {action}")]
+    Broker {
+        /// What was tried.
+        action: String,
+        /// What it answered.
+        #[source]
+        source: anyhow::Error,
+    },
+}
+
+/// How long a [lease](QueueKind::Lease) survives without its reader.
+pub const LEASE_EXPIRY: Duration = Duration::from_secs(60);
+
+/// The largest message that any queue takes, in bytes. RabbitMQ 3.10 closes the channel above 128 MiB.
+pub const MAX_MESSAGE: usize = 128 << 20;

@@ -1,0 +1,112 @@
+//! What travels: tasks, their results, and the identifiers in them. Data only.
+//!
+//! Nothing here does I/O or knows who sends or executes a task. Serialised forms are in [`wire`]; everything else in the
+//! crate works on these types. Start with [`AnyTask`] and [`AnyTaskResult`].
+
+mod error;
+mod id;
+mod packed;
+pub mod wire;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use palfrey_sdk::Serializer;
+use serde::{Deserialize, Serialize};
+
+pub use error::{Cause, ExecutionError};
+pub use id::{Digest, OperationId, ParseIdError, Requirement, RoutingKey, TaskId, is_kebab_case};
+pub use packed::{Packed, PackedBuilder, PackedError};
+
+/// How a stage treats the batch that reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Apply {
+    /// Each element becomes one element.
+    Map,
+    /// The batch becomes one element: its combination from left to right, or the monoid's identity for an empty batch.
+    Fold,
+}
+
+/// One step of a task: an operation with its config, pinned to the bytes that execute it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// For people: logs and errors speak of it. What is executed is decided by `digest`.
+    pub operation: OperationId,
+    /// The component that is executed.
+    pub digest: Digest,
+    /// The encoded value of the operation.
+    pub config: Bytes,
+    /// Map or fold.
+    pub apply: Apply,
+}
+
+/// A task whose types are known to its sender only: what travels to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnyTask {
+    /// The job it belongs to, and the channel that waits for its result.
+    pub routing_key: RoutingKey,
+    /// Unique within the job. A result names it; a second result of the same task is a duplicate.
+    pub id: TaskId,
+    /// Comes back with the result, untouched.
+    pub metadata: Bytes,
+    /// Encoding of configs, inputs and outputs.
+    pub serializer: Serializer,
+    /// Which try this is, counted from zero.
+    pub attempt: u32,
+    /// Applied one after the other. At least one; only the last may be a fold.
+    pub stages: Vec<Stage>,
+    /// The batch.
+    pub inputs: Packed,
+}
+
+/// What became of a task: what travels back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnyTaskResult {
+    /// The job it belongs to.
+    pub routing_key: RoutingKey,
+    /// The task it answers.
+    pub id: TaskId,
+    /// The task's metadata.
+    pub metadata: Bytes,
+    /// Encoding of the outputs.
+    pub serializer: Serializer,
+    /// Who executed it, and how long it took.
+    pub report: WorkerReport,
+    /// Outputs and failures.
+    pub outcome: TaskOutcome,
+}
+
+/// What a worker tells about itself and the execution, for the orchestrator's choice of batch size and window.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Identity of the worker process.
+    pub worker: String,
+    /// Tasks it executes at once.
+    pub slots: u32,
+    /// Time the guest code ran, instantiation included.
+    pub execution: Duration,
+}
+
+/// Outputs and failures of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskOutcome {
+    /// The task was executed. Elements that failed have no output, and the others keep their order.
+    Executed {
+        /// Outputs of the elements that are not in `failed`; one output for a fold.
+        outputs: Packed,
+        /// Elements without an output, in ascending order of their index within the batch. A fold whose elements failed
+        /// fatally has none here unless their strategy is to be ignored.
+        failed: Vec<ElementFailure>,
+    },
+    /// The task as a whole has no outputs.
+    Failed(ExecutionError),
+}
+
+/// The failure of one element of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementFailure {
+    /// Position within the task's batch.
+    pub index: u32,
+    /// Why.
+    pub error: ExecutionError,
+}

@@ -1,0 +1,181 @@
+//! The bytes of tasks and results.
+//!
+//! A message is one version byte, the length of a header as four bytes (little-endian), the header in Postcard, and the
+//! elements' bytes as they are. Decoding shares the elements with the message instead of copying them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use palfrey_sdk::Serializer;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    AnyTask, AnyTaskResult, ElementFailure, ExecutionError, Packed, PackedError, RoutingKey, Stage, TaskId,
+    TaskOutcome, WorkerReport,
+};
+
+/// Version of the format. A message of another version is refused.
+pub const VERSION: u8 = 1;
+
+const PREFIX: usize = 1 + size_of::<u32>();
+
+/// A value that is sent over a channel.
+pub trait Message: Sized {
+    /// The bytes that travel.
+    fn encode(&self) -> Bytes;
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// If the bytes are of another version, cut off, or not such a message.
+    fn decode(bytes: Bytes) -> Result<Self, WireError>;
+}
+
+/// Bytes that are not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Shorter than any message.
+    #[error("{0} bytes are too few for a message")]
+    TooShort(usize),
+    /// Written by another release.
+    #[error("the message has format version {0}, and this release reads version {VERSION}")]
+    Version(u8),
+    /// The header does not fit into the message.
+    #[error("the header should have {header} bytes, and {available} are there")]
+    Cut {
+        /// Length that the message claims.
+        header: usize,
+        /// Bytes behind the prefix.
+        available: usize,
+    },
+    /// The header does not decode.
+    #[error("the header is malformed: {0}")]
+    Header(String),
+    /// The offsets do not describe the elements.
+    #[error("the elements are malformed")]
+    Elements(#[from] PackedError),
+    /// A task without stages, or with a fold before its last one.
+    #[error("the stages are malformed: {0}")]
+    Stages(&'static str),
+}
+
+fn frame(header: &impl Serialize, payload: &Bytes) -> Bytes {
+    let mut buffer = BytesMut::with_capacity(PREFIX + 256 + payload.len());
+    buffer.put_u8(VERSION);
+    buffer.put_u32_le(0);
+    let mut buffer = postcard::to_extend(header, buffer).expect("headers are made of types that Postcard can express");
+    let length = u32::try_from(buffer.len() - PREFIX).expect("a header is smaller than 4 GiB");
+    buffer[1..PREFIX].copy_from_slice(&length.to_le_bytes());
+    buffer.extend_from_slice(payload);
+    buffer.freeze()
+}
+
+fn unframe<H: DeserializeOwned>(bytes: &Bytes) -> Result<(H, Bytes), WireError> {
+    let prefix = bytes.get(..PREFIX).ok_or(WireError::TooShort(bytes.len()))?;
+    if prefix[0] != VERSION {
+        return Err(WireError::Version(prefix[0]));
+    }
+    let length = u32::from_le_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    let rest = bytes.slice(PREFIX..);
+    let header = rest.get(..length).ok_or(WireError::Cut { header: length, available: rest.len() })?;
+    let header = postcard::from_bytes(header).map_err(|error| WireError::Header(error.to_string()))?;
+    Ok((header, rest.slice(length..)))
+}
+
+#[derive(Serialize, Deserialize)]
+struct TaskHeader {
+    routing_key: RoutingKey,
+    id: TaskId,
+    metadata: Bytes,
+    serializer: Serializer,
+    attempt: u32,
+    stages: Vec<Stage>,
+    ends: Vec<u32>,
+}
+
+impl Message for AnyTask {
+    fn encode(&self) -> Bytes {
+        let header = TaskHeader {
+            routing_key: self.routing_key.clone(),
+            id: self.id,
+            metadata: self.metadata.clone(),
+            serializer: self.serializer,
+            attempt: self.attempt,
+            stages: self.stages.clone(),
+            ends: self.inputs.ends().to_vec(),
+        };
+        frame(&header, self.inputs.bytes())
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, WireError> {
+        let (TaskHeader { routing_key, id, metadata, serializer, attempt, stages, ends }, payload) = unframe(&bytes)?;
+        match stages.split_last() {
+            None => return Err(WireError::Stages("there are none")),
+            Some((_, before)) if before.iter().any(|stage| stage.apply == super::Apply::Fold) => {
+                return Err(WireError::Stages("only the last one may be a fold"));
+            }
+            Some(_) => {}
+        }
+        let inputs = Packed::new(payload, ends)?;
+        Ok(Self { routing_key, id, metadata, serializer, attempt, stages, inputs })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResultHeader {
+    routing_key: RoutingKey,
+    id: TaskId,
+    metadata: Bytes,
+    serializer: Serializer,
+    report: WorkerReport,
+    outcome: OutcomeHeader,
+}
+
+#[derive(Serialize, Deserialize)]
+enum OutcomeHeader {
+    Executed { ends: Vec<u32>, failed: Vec<ElementFailure> },
+    Failed(ExecutionError),
+}
+
+impl Message for AnyTaskResult {
+    fn encode(&self) -> Bytes {
+        let (outcome, payload) = match &self.outcome {
+            TaskOutcome::Executed { outputs, failed } => (
+                OutcomeHeader::Executed { ends: outputs.ends().to_vec(), failed: failed.clone() },
+                outputs.bytes().clone(),
+            ),
+            TaskOutcome::Failed(error) => (OutcomeHeader::Failed(error.clone()), Bytes::new()),
+        };
+        let header = ResultHeader {
+            routing_key: self.routing_key.clone(),
+            id: self.id,
+            metadata: self.metadata.clone(),
+            serializer: self.serializer,
+            report: self.report.clone(),
+            outcome,
+        };
+        frame(&header, &payload)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, WireError> {
+        let (ResultHeader { routing_key, id, metadata, serializer, report, outcome }, payload) = unframe(&bytes)?;
+        let outcome = match outcome {
+            OutcomeHeader::Executed { ends, failed } => {
+                TaskOutcome::Executed { outputs: Packed::new(payload, ends)?, failed }
+            }
+            OutcomeHeader::Failed(error) => TaskOutcome::Failed(error),
+        };
+        Ok(Self { routing_key, id, metadata, serializer, report, outcome })
+    }
+}
+
+/// Encodes a message that is all header, for types that carry no elements.
+pub fn encode_header(header: &impl Serialize) -> Bytes {
+    frame(header, &Bytes::new())
+}
+
+/// Reads what [`encode_header`] wrote.
+///
+/// # Errors
+/// As [`Message::decode`].
+pub fn decode_header<H: DeserializeOwned>(bytes: &Bytes) -> Result<H, WireError> {
+    unframe(bytes).map(|(header, _)| header)
+}
