@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use palfrey_sdk::Serializer;
 
 use crate::{
-    engine::{LimitRule, LimitRules},
+    engine::{EngineConfig, LimitRule, LimitRules, Limits},
     queue::Durability,
 };
 
@@ -54,7 +54,14 @@ pub struct Config {
     pub durability: Durability,
 
     /// Workers within the process, for `--runtime in-memory`
-    #[arg(long, env = "PALFREY_WORKERS", value_name = "N", default_value = "1", help_heading = "Execution", global = true)]
+    #[arg(
+        long,
+        env = "PALFREY_WORKERS",
+        value_name = "N",
+        default_value = "1",
+        help_heading = "Execution",
+        global = true
+    )]
     pub workers: NonZeroUsize,
 
     /// Tasks that a worker executes at once [default: number of cores]
@@ -67,7 +74,14 @@ pub struct Config {
 
     /// Limits of operations: `time=5s,memory=64MiB` for all, `arith/mine:time=1h` for one, `arith:output=1MiB` for a
     /// plugin's. Repeatable
-    #[arg(long = "limit", env = "PALFREY_LIMITS", value_name = "RULE", value_delimiter = ';', help_heading = "Execution", global = true)]
+    #[arg(
+        long = "limit",
+        env = "PALFREY_LIMITS",
+        value_name = "RULE",
+        value_delimiter = ';',
+        help_heading = "Execution",
+        global = true
+    )]
     pub limits: Vec<LimitRule>,
 
     /// Folder for machine code and components, so that plugins are compiled once a machine
@@ -106,9 +120,29 @@ impl Config {
         self.prefetch.unwrap_or_else(|| u16::try_from(self.slots().get() * 2).unwrap_or(u16::MAX)).max(1)
     }
 
-    /// The limits of operations.
-    pub fn limit_rules(&self) -> LimitRules {
-        self.limits.iter().cloned().collect()
+    /// The engine of a worker.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            slots: self.slots().get(),
+            cache_dir: self.cache_dir.clone(),
+            limits: LimitRules::new(Limits::default(), self.limits.iter().cloned()),
+            ..EngineConfig::default()
+        }
+    }
+
+    /// The engine of a process that only checks components before it deploys them.
+    pub fn checking_engine(&self) -> EngineConfig {
+        EngineConfig { slots: 1, ..self.engine() }
+    }
+
+    /// Who deploys, for the history of the registry: the user and the machine, as far as the environment tells.
+    pub fn who(&self) -> String {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+        match variable("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok()) {
+            Some(host) => format!("{user}@{}", host.trim()),
+            None => user,
+        }
     }
 }
 
@@ -202,6 +236,9 @@ mod tests {
     #[test]
     fn an_address_that_is_not_amqp_says_what_to_write() {
         let error = "http://host".parse::<AmqpUri>().unwrap_err().to_string();
-        assert!(error.contains("scheme is `http`") && error.contains("amqp://user:password@host:port/vhost"), "{error}");
+        assert!(
+            error.contains("scheme is `http`") && error.contains("amqp://user:password@host:port/vhost"),
+            "{error}"
+        );
     }
 }

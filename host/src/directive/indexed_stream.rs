@@ -30,7 +30,7 @@ use crate::{runtime::Runtime, task::Apply};
 /// let from_fallible = IndexedStream::from_fallible_stream(lines);
 /// ```
 pub struct IndexedStream<'a, T> {
-    source: Pin<Box<dyn Source + 'a>>,
+    source: Box<dyn Source + 'a>,
     plan: Plan<'a>,
     options: JobOptions,
     element: PhantomData<fn() -> T>,
@@ -70,9 +70,15 @@ impl<T> IndexedStream<'_, T> {
 
 impl<'a, T> Functor<'a> for IndexedStream<'a, T> {
     type Item = T;
-    type Mapped<B> = IndexedStream<'a, B>;
+    type Mapped<B>
+        = IndexedStream<'a, B>
+    where
+        B: 'a;
 
-    fn map<Op: MapStage<Input = T>>(mut self, operation: &'a Op) -> IndexedStream<'a, Op::Output> {
+    fn map<Op: MapStage<Input = T>>(mut self, operation: &'a Op) -> IndexedStream<'a, Op::Output>
+    where
+        Op::Output: 'a,
+    {
         self.plan.push(operation, Apply::Map);
         IndexedStream { source: self.source, plan: self.plan, options: self.options, element: PhantomData }
     }
@@ -107,7 +113,10 @@ impl<'a, T: Element> Directive for IndexedStream<'a, T> {
 
 impl<T> fmt::Debug for IndexedStream<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IndexedStream").field("plan", &self.plan).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("IndexedStream")
+            .field("plan", &self.plan)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
     ops::Range,
-    pin::Pin,
     task::Poll,
     time::Duration,
 };
@@ -16,7 +15,6 @@ use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
-use tokio_util::time::DelayQueue;
 
 use super::{
     JobError, JobOptions, JobProgress,
@@ -30,7 +28,7 @@ use crate::{
     queue::QueueError,
     runtime::{JobLease, Runtime},
     task::{
-        AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, RoutingKey, Stage, TaskId,
+        AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
         TaskOutcome, WorkerReport,
     },
 };
@@ -99,7 +97,7 @@ enum Pulled {
 }
 
 pub(crate) struct Job<'a> {
-    source: Pin<Box<dyn Source + 'a>>,
+    source: Box<dyn Source + 'a>,
     source_ended: bool,
     stages: Vec<Stage>,
     serializer: Serializer,
@@ -116,7 +114,8 @@ pub(crate) struct Job<'a> {
     slots: HashMap<String, usize>,
     bytes_in_flight: usize,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
-    retries: DelayQueue<(AnyTask, Piece)>,
+    /// Tasks that wait for their next attempt.
+    retries: FuturesUnordered<BoxFuture<'static, (AnyTask, Piece)>>,
     /// Outputs that the reader has not taken.
     ready: VecDeque<(u64, Bytes)>,
     tree: FoldTree,
@@ -132,7 +131,7 @@ impl<'a> Job<'a> {
     /// Resolves the plan, and leases the channel of the results. Nothing is sent yet.
     pub(crate) async fn start(
         runtime: &Runtime,
-        source: Pin<Box<dyn Source + 'a>>,
+        source: Box<dyn Source + 'a>,
         plan: &Plan<'_>,
         options: JobOptions,
     ) -> Result<Self, JobError> {
@@ -153,7 +152,7 @@ impl<'a> Job<'a> {
             slots: HashMap::new(),
             bytes_in_flight: 0,
             publishing: FuturesUnordered::new(),
-            retries: DelayQueue::new(),
+            retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
             tree: FoldTree::default(),
             empty: None,
@@ -268,7 +267,7 @@ impl<'a> Job<'a> {
             () = sleep_until(*deadline) => Event::TimedOut,
             settled = lease.results.next() => settled.map_or(Event::Lost, |settled| Event::Settled(Box::new(settled))),
             Some(sent) = publishing.next() => Event::Published(sent),
-            Some(retry) = retries.next() => Event::Retry(Box::new(retry.into_inner())),
+            Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
             () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
         }
@@ -427,39 +426,42 @@ impl<'a> Job<'a> {
         if delay.is_zero() {
             self.publish(task, piece);
         } else {
-            self.retries.insert((task, piece), delay);
+            self.retries.push(Box::pin(async move {
+                tokio::time::sleep(delay).await;
+                (task, piece)
+            }));
         }
     }
 
     async fn timed_out(&mut self) -> JobError {
         let waiting_for = match self.stalled.take() {
             Some(known) => known,
-            None => self.diagnosis().await,
+            None => diagnosis(&self.workers, self.in_flight()).await,
         };
         JobError::Timeout { timeout: self.options.timeout.unwrap_or_default(), waiting_for }
     }
 
     async fn say_what_it_waits_for(&mut self) {
-        let waiting_for = self.diagnosis().await;
+        let in_flight = self.in_flight();
+        let waiting_for = diagnosis(&self.workers, in_flight).await;
         tracing::warn!(job = %self.lease.routing_key, "no result for {STALL:?}: {waiting_for}");
         self.stalled = Some(waiting_for);
     }
+}
 
-    /// What the job waits for, in words for people.
-    async fn diagnosis(&self) -> String {
-        let bus = self.workers.name();
-        let in_flight = self.in_flight();
-        match self.workers.status().await {
-            Ok(status) if status.consumers == 0 => format!(
-                "no worker takes tasks from `{bus}` ({in_flight} are sent); start one with `palfrey worker`, or check \
-                 the task-bus routing key"
-            ),
-            Ok(status) => format!(
-                "{in_flight} tasks are with {} workers of `{bus}`, where {} tasks wait",
-                status.consumers, status.messages
-            ),
-            Err(error) => format!("the state of `{bus}` is unknown: {error}"),
-        }
+/// What a job waits for, in words for people.
+async fn diagnosis(workers: &Channel<AnyTask>, in_flight: usize) -> String {
+    let bus = workers.name();
+    match workers.status().await {
+        Ok(status) if status.consumers == 0 => format!(
+            "no worker takes tasks from `{bus}` ({in_flight} are sent); start one with `palfrey worker`, or check the \
+             task-bus routing key"
+        ),
+        Ok(status) => format!(
+            "{in_flight} tasks are with {} workers of `{bus}`, where {} tasks wait",
+            status.consumers, status.messages
+        ),
+        Err(error) => format!("the state of `{bus}` is unknown: {error}"),
     }
 }
 

@@ -6,14 +6,16 @@ use crate::runtime::Runtime;
 /// A single value, and the operations that are to be applied to it.
 ///
 /// ```no_run
-/// # use palfrey_host::{JobError, Runtime, directive::{Directive, Functor, Literal}};
-/// # async fn example(double: impl palfrey_sdk::Operation<Input = u64, Output = u64>) -> Result<(), JobError> {
-/// # let runtime = Runtime::in_memory().await?;
-/// let doubled = Literal::new(21_u64).map(&double).run(&runtime).await?;
+/// # async fn example(runtime: palfrey_host::Runtime) -> Result<(), palfrey_host::JobError> {
+/// use arith::MultiplyBy;
+/// use palfrey_host::directive::{Directive, Functor, Literal};
+///
+/// let doubled = Literal::new(21).map(&MultiplyBy(2)).run(&runtime).await?;
 /// assert_eq!(doubled, 42);
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct Literal<'a, T>(IndexedStream<'a, T>);
 
 impl<T: Element + 'static> Literal<'_, T> {
@@ -25,9 +27,15 @@ impl<T: Element + 'static> Literal<'_, T> {
 
 impl<'a, T> Functor<'a> for Literal<'a, T> {
     type Item = T;
-    type Mapped<B> = Literal<'a, B>;
+    type Mapped<B>
+        = Literal<'a, B>
+    where
+        B: 'a;
 
-    fn map<Op: MapStage<Input = T>>(self, operation: &'a Op) -> Literal<'a, Op::Output> {
+    fn map<Op: MapStage<Input = T>>(self, operation: &'a Op) -> Literal<'a, Op::Output>
+    where
+        Op::Output: 'a,
+    {
         Literal(self.0.map(operation))
     }
 }

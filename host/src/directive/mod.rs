@@ -1,13 +1,14 @@
 //! Directives: what to compute, stated as a plan.
 //!
 //! ```no_run
-//! # use palfrey_sdk::{Monoid, Operation};
-//! # async fn example<FibAt, Sum>(fib_at: FibAt, sum: Sum) -> Result<(), palfrey_host::JobError>
-//! # where FibAt: Operation<Input = u64, Output = u64>, Sum: Monoid<Elem = u64> {
+//! # async fn example() -> anyhow::Result<()> {
+//! use arith::{FibAt, Sum};
 //! use palfrey_host::{Runtime, directive::*};
 //!
 //! let runtime = Runtime::in_memory().await?;
-//! let sum = IndexedStream::from(1..=10).map(&fib_at).fold(&sum).run(&runtime).await?;
+//! runtime.deploy(std::fs::read("target/wasm32-wasip2/release/arith.wasm")?).await?;
+//! let sum = IndexedStream::from(1..=10).map(&FibAt).fold(&Sum).run(&runtime).await?;
+//! assert_eq!(sum, 143);
 //! # Ok(())
 //! # }
 //! ```
@@ -57,10 +58,14 @@ pub trait Functor<'a>: Sized {
     /// Type of the elements.
     type Item;
     /// The same shape, with elements of another type.
-    type Mapped<B>;
+    type Mapped<B>
+    where
+        B: 'a;
 
     /// Applies an operation to each element. It is executed together with the stages around it.
-    fn map<Op: MapStage<Input = Self::Item>>(self, operation: &'a Op) -> Self::Mapped<Op::Output>;
+    fn map<Op: MapStage<Input = Self::Item>>(self, operation: &'a Op) -> Self::Mapped<Op::Output>
+    where
+        Op::Output: 'a;
 }
 
 /// What can be folded.

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use palfrey_sdk::{CodecError, Descriptor, Monoid, Operation, RemoteExecute, Serializer};
+use palfrey_sdk::{CodecError, Descriptor, Monoid, RemoteExecute, Serializer};
 
-use super::{Encoded, Element, JobError};
+use super::{Element, Encoded, JobError};
 use crate::{
     plugin::{ExpectedTypes, Registry},
     task::{Apply, Digest, OperationId, ParseIdError, Stage},
@@ -24,7 +24,7 @@ pub(crate) trait PlannedOperation: Send + Sync {
     fn expected(&self) -> Option<(Descriptor, &'static str)>;
 }
 
-/// What can be mapped: every [`Operation`], and an [`OperationHandle`].
+/// What can be mapped: everything that is [`RemoteExecute`], and an [`OperationHandle`].
 #[expect(private_bounds, reason = "how a plan reads an operation is not for implementing elsewhere")]
 pub trait MapStage: AsPlanned {
     /// Type of the elements that go in.
@@ -33,7 +33,7 @@ pub trait MapStage: AsPlanned {
     type Output;
 }
 
-/// What can be folded with: every [`Monoid`], and an [`OperationHandle`].
+/// What can be folded with: every [`Monoid`] that is [`RemoteExecute`], and an [`OperationHandle`].
 #[expect(private_bounds, reason = "how a plan reads an operation is not for implementing elsewhere")]
 pub trait FoldStage: AsPlanned {
     /// Type of the elements.
@@ -46,7 +46,7 @@ pub(crate) trait AsPlanned {
 
 struct Typed<'a, Op>(&'a Op);
 
-impl<Op: RemoteExecute + serde::Serialize + Sync> PlannedOperation for Typed<'_, Op> {
+impl<Op: RemoteExecute> PlannedOperation for Typed<'_, Op> {
     fn id(&self) -> OperationId {
         OperationId::new(Op::PLUGIN, Op::NAME)
     }
@@ -60,18 +60,18 @@ impl<Op: RemoteExecute + serde::Serialize + Sync> PlannedOperation for Typed<'_,
     }
 }
 
-impl<Op: RemoteExecute + serde::Serialize + Sync> AsPlanned for Op {
+impl<Op: RemoteExecute> AsPlanned for Op {
     fn as_planned(&self) -> Box<dyn PlannedOperation + '_> {
         Box::new(Typed(self))
     }
 }
 
-impl<Op: Operation> MapStage for Op {
+impl<Op: RemoteExecute> MapStage for Op {
     type Input = Op::Input;
     type Output = Op::Output;
 }
 
-impl<M: Monoid> FoldStage for M {
+impl<M: Monoid + RemoteExecute> FoldStage for M {
     type Elem = M::Elem;
 }
 
@@ -141,10 +141,6 @@ impl<'a> Plan<'a> {
         self.stages.push((stage.as_planned(), apply));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.stages.is_empty()
-    }
-
     /// Pins every stage to what is deployed now. Later deployments do not change a job under way.
     pub(crate) fn resolve(&self, registry: &Registry, serializer: Serializer) -> Result<Vec<Stage>, JobError> {
         self.stages.iter().map(|(operation, apply)| resolve(&**operation, *apply, registry, serializer)).collect()
@@ -167,7 +163,7 @@ fn resolve(
 }
 
 /// A stage that maps an operation whose value is not known yet: its config is empty.
-pub(crate) fn resolve_type<Op: Operation>(registry: &Registry, serializer: Serializer) -> Result<Stage, JobError> {
+pub(crate) fn resolve_type<Op: RemoteExecute>(registry: &Registry, serializer: Serializer) -> Result<Stage, JobError> {
     let operation = OperationId::new(Op::PLUGIN, Op::NAME);
     let digest = pin(&operation, Some((Op::descriptor(), Op::VERSION)), Apply::Map, registry, serializer)?;
     Ok(Stage { operation, digest, config: Bytes::new(), apply: Apply::Map })

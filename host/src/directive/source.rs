@@ -1,9 +1,6 @@
 //! Where the elements of a directive come from.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -72,7 +69,7 @@ pub(crate) trait Source: Send {
     fn remaining(&self) -> Option<u64>;
 }
 
-pub(crate) struct Elements<'a, T>(pub(crate) BoxStream<'a, anyhow::Result<T>>);
+struct Elements<'a, T>(BoxStream<'a, anyhow::Result<T>>);
 
 impl<T: Element> Source for Elements<'_, T> {
     fn poll_next_into(
@@ -99,9 +96,9 @@ impl<T: Element> Source for Elements<'_, T> {
     }
 }
 
-/// Sees to it that a stream keeps its size hint in a box.
+/// A stream as a source.
 pub(crate) fn elements<'a, T: Element + 'a>(
     stream: impl Stream<Item = anyhow::Result<T>> + Send + 'a,
-) -> Pin<Box<dyn Source + 'a>> {
-    Box::pin(Elements(stream.boxed()))
+) -> Box<dyn Source + 'a> {
+    Box::new(Elements(stream.boxed()))
 }

@@ -23,7 +23,7 @@ use crate::{
     },
     config::{Config, Transport},
     directive::{Directive, Encoded, Functor, IndexedStream, JobError, OperationHandle},
-    engine::Engine,
+    engine::{Engine, EngineError},
     plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
     queue::QueueError,
     task::{AnyTask, RoutingKey},
@@ -130,9 +130,9 @@ impl Runtime {
     ///
     /// # Errors
     /// If it is not a component that workers can execute, the registry refuses it, or the broker fails.
-    pub async fn deploy(&self, component: impl Into<Bytes>) -> Result<Deployed, RegistryError> {
+    pub async fn deploy(&self, component: impl Into<Bytes>) -> Result<Deployed, DeployError> {
         let engine = self.engine.get_or_try_init(async || Engine::new(&self.config.checking_engine())).await?;
-        self.registry.deploy(component.into(), engine, &DeployOptions::default()).await
+        Ok(self.registry.deploy(component.into(), engine, &DeployOptions::default()).await?)
     }
 
     /// Executes an operation once, by its ID and on encoded bytes.
@@ -187,6 +187,18 @@ impl Runtime {
     }
 }
 
+/// Why a component was not deployed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// The engine that checks it cannot be set up.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It is no component that workers can execute, or the registry or the broker refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
 /// Results that an orchestrator holds without having acknowledged them.
 const PREFETCH: u16 = 256;
 
@@ -203,8 +215,8 @@ impl Emulator {
         let shutdown = CancellationToken::new();
         let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone());
         let workers = (0..config.workers.get())
-            .map(|number| {
-                let (worker, shutdown) = (worker.numbered(number), shutdown.clone());
+            .map(|_| {
+                let (worker, shutdown) = (worker.renamed(), shutdown.clone());
                 tokio::spawn(async move {
                     if let Err(error) = worker.main_loop(shutdown.cancelled()).await {
                         tracing::debug!(%error, "a worker in memory ended");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use palfrey_sdk::{Operation, Serializable, Serializer};
+use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
 
 use super::{JobLease, Runtime};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// An operation on one input, with whatever the sender wants back with the output.
 #[derive(Debug)]
-pub struct Task<'a, Op: Operation, Metadata> {
+pub struct Task<'a, Op: RemoteExecute, Metadata> {
     /// The identifier that came with the lease.
     pub routing_key: RoutingKey,
     /// Comes back with the output.
@@ -33,7 +33,7 @@ pub struct Task<'a, Op: Operation, Metadata> {
 
 /// The output of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskOutput<Op: Operation, Metadata> {
+pub struct TaskOutput<Op: RemoteExecute, Metadata> {
     /// The task's metadata.
     pub metadata: Metadata,
     /// The operation's output.
@@ -62,7 +62,7 @@ pub struct TaskSender<Op, Metadata> {
     task: PhantomData<fn(Op, Metadata)>,
 }
 
-impl<Op: Operation, Metadata: Serializable> TaskSender<Op, Metadata> {
+impl<Op: RemoteExecute, Metadata: Serializable> TaskSender<Op, Metadata> {
     /// Sends a task, and waits until the broker has confirmed that it keeps it.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl<Op, Metadata> fmt::Debug for TaskSender<Op, Metadata> {
 }
 
 /// The results of typed tasks, as they finish.
-pub struct TaskResults<Op: Operation, Metadata> {
+pub struct TaskResults<Op: RemoteExecute, Metadata> {
     results: CoordinatedStream<()>,
     outlet: Outlet<()>,
     serializer: Serializer,
@@ -111,35 +111,32 @@ pub struct TaskResults<Op: Operation, Metadata> {
 
 type Answer<Op, Metadata> = (TaskResult<Op, Metadata>, Box<dyn Acker>);
 
-enum Next<Op: Operation, Metadata> {
+enum Step<Op: RemoteExecute, Metadata> {
     Answer(Answer<Op, Metadata>),
     Retry(BoxFuture<'static, Option<Answer<Op, Metadata>>>),
 }
 
-impl<Op: Operation, Metadata: Serializable + 'static> TaskResults<Op, Metadata> {
-    fn next(&mut self, settled: Settled<()>) -> Next<Op, Metadata> {
+impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metadata> {
+    fn answer(&mut self, settled: Settled<()>) -> Step<Op, Metadata> {
         let Settled { sent, result, acker } = settled;
         let serializer = self.serializer;
         let metadata = serializer.from_bytes::<Metadata>(&result.metadata);
         let failure = match result.outcome {
             TaskOutcome::Executed { outputs, mut failed } => match (outputs.get(0), failed.pop()) {
                 (Some(output), None) => {
-                    let output = serializer.from_bytes(&output);
-                    let answer = match (metadata, output) {
+                    let decode = |source| JobError::Decode { element: 0, source };
+                    let answer = match (metadata, serializer.from_bytes(&output)) {
                         (Ok(metadata), Ok(output)) => Ok(TaskOutput { metadata, output }),
-                        (metadata, output) => {
-                            let source = output.err().or_else(|| metadata.as_ref().err().cloned());
-                            let error = JobError::Decode { element: 0, source: source.unwrap_or_default() };
-                            Err(TaskError { metadata: metadata.ok(), error })
-                        }
+                        (metadata, Err(source)) => Err(TaskError { metadata: metadata.ok(), error: decode(source) }),
+                        (Err(source), Ok(_)) => Err(TaskError { metadata: None, error: decode(source) }),
                     };
-                    return Next::Answer((answer, acker));
+                    return Step::Answer((answer, acker));
                 }
                 (_, Some(failure)) => failure.error,
                 (None, None) => {
                     let reason = "there is neither an output nor a failure".to_owned();
                     let error = JobError::Protocol { worker: result.report.worker, reason };
-                    return Next::Answer((Err(TaskError { metadata: metadata.ok(), error }), acker));
+                    return Step::Answer((Err(TaskError { metadata: metadata.ok(), error }), acker));
                 }
             },
             TaskOutcome::Failed(error) => error,
@@ -148,7 +145,7 @@ impl<Op: Operation, Metadata: Serializable + 'static> TaskResults<Op, Metadata> 
             AfterFailure::Retry(delay) => {
                 let outlet = self.outlet.clone();
                 let task = AnyTask { attempt: sent.task.attempt + 1, ..sent.task.clone() };
-                return Next::Retry(Box::pin(async move {
+                return Step::Retry(Box::pin(async move {
                     tokio::time::sleep(delay).await;
                     match outlet.publish(task, ()).await {
                         Ok(()) => {
@@ -156,9 +153,7 @@ impl<Op: Operation, Metadata: Serializable + 'static> TaskResults<Op, Metadata> 
                             _ = acker.ack().await;
                             None
                         }
-                        Err(error) => {
-                            Some((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker))
-                        }
+                        Err(error) => Some((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker)),
                     }
                 }));
             }
@@ -168,11 +163,11 @@ impl<Op: Operation, Metadata: Serializable + 'static> TaskResults<Op, Metadata> 
                 error
             }
         };
-        Next::Answer((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker))
+        Step::Answer((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker))
     }
 }
 
-impl<Op: Operation, Metadata: Serializable + 'static> Stream for TaskResults<Op, Metadata> {
+impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults<Op, Metadata> {
     type Item = Answer<Op, Metadata>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -186,9 +181,9 @@ impl<Op: Operation, Metadata: Serializable + 'static> Stream for TaskResults<Op,
                 Poll::Ready(None) | Poll::Pending => {}
             }
             match self.results.poll_next_unpin(context) {
-                Poll::Ready(Some(settled)) => match self.next(settled) {
-                    Next::Answer(answer) => return Poll::Ready(Some(answer)),
-                    Next::Retry(retry) => self.retries.push(retry),
+                Poll::Ready(Some(settled)) => match self.answer(settled) {
+                    Step::Answer(answer) => return Poll::Ready(Some(answer)),
+                    Step::Retry(retry) => self.retries.push(retry),
                 },
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => return Poll::Pending,
@@ -198,9 +193,9 @@ impl<Op: Operation, Metadata: Serializable + 'static> Stream for TaskResults<Op,
 }
 
 // Nothing in it is pinned in place: the futures are boxed.
-impl<Op: Operation, Metadata> Unpin for TaskResults<Op, Metadata> {}
+impl<Op: RemoteExecute, Metadata> Unpin for TaskResults<Op, Metadata> {}
 
-impl<Op: Operation, Metadata> fmt::Debug for TaskResults<Op, Metadata> {
+impl<Op: RemoteExecute, Metadata> fmt::Debug for TaskResults<Op, Metadata> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskResults").field("ended", &self.ended).finish_non_exhaustive()
     }
@@ -225,7 +220,7 @@ impl Runtime {
         &self,
     ) -> Result<CoordinatedTaskChannel<Op, Metadata>, JobError>
     where
-        Op: Operation + 'static,
+        Op: RemoteExecute + 'static,
         Metadata: Serializable + 'static,
     {
         let serializer = self.serializer();

@@ -9,17 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Call, Failure, FailureKind, Limits, Plugin, Stopped},
-    task::{
-        AnyTask, Apply, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskOutcome,
-    },
+    task::{AnyTask, Apply, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskOutcome},
 };
 
 /// Executes all stages of a task.
-pub(super) fn execute(
-    task: &AnyTask,
-    stages: &[(Stage, Plugin, Limits)],
-    cancel: &CancellationToken,
-) -> TaskOutcome {
+pub(super) fn execute(task: &AnyTask, stages: &[(Stage, Plugin, Limits)], cancel: &CancellationToken) -> TaskOutcome {
     let folds = task.stages.last().is_some_and(|stage| stage.apply == Apply::Fold);
     let mut batch = Batch {
         elements: task.inputs.clone(),

@@ -105,14 +105,13 @@ impl WorkerRuntime {
         Ok(Self::new(channels, tasks, plugins, engine))
     }
 
-    pub(crate) fn new(
-        channels: ChannelFactory,
-        tasks: Channel<AnyTask>,
-        plugins: Plugins,
-        engine: Engine,
-    ) -> Self {
-        let identity = format!("{}@{}", uuid::Uuid::now_v7().simple(), std::process::id());
-        Self { channels, tasks, plugins, engine, identity: identity.into() }
+    pub(crate) fn new(channels: ChannelFactory, tasks: Channel<AnyTask>, plugins: Plugins, engine: Engine) -> Self {
+        Self { channels, tasks, plugins, engine, identity: new_identity() }
+    }
+
+    /// Another worker on the same engine.
+    pub(crate) fn renamed(&self) -> Self {
+        Self { identity: new_identity(), ..self.clone() }
     }
 
     /// Identity of this worker in results and logs.
@@ -315,12 +314,7 @@ impl WorkerRuntime {
         .await;
     }
 
-    async fn send_result(
-        &self,
-        task: &AnyTask,
-        outcome: TaskOutcome,
-        execution: Duration,
-    ) -> Result<(), QueueError> {
+    async fn send_result(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
         match outcome {
             TaskOutcome::Failed(err) => {
                 tracing::warn!(error = %err, "a task failed");
@@ -345,6 +339,10 @@ impl WorkerRuntime {
             }
         }
     }
+}
+
+fn new_identity() -> Arc<str> {
+    uuid::Uuid::new_v4().simple().to_string().into()
 }
 
 /// The channel on which everybody hears everybody.
@@ -383,7 +381,7 @@ struct Chain<'a>(&'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)?;
+        write!(f, "{}", self.0)?;
         error_chain(self.0).iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
