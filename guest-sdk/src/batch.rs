@@ -205,7 +205,6 @@ pub(crate) fn map<T: RemoteExecute>(config: &[u8], serializer: Serializer, input
             break;
         }
     }
-    ELEMENT.set(None);
     outcome
 }
 
@@ -226,7 +225,6 @@ pub(crate) fn fold<T: Monoid + Serializable>(
             Some(left) => monoid.combine(left, right).map_err(Failure::from).map_err(at(index))?,
         });
     }
-    ELEMENT.set(None);
     let last = u32::try_from(inputs.ends.len().saturating_sub(1)).unwrap_or(u32::MAX);
     encode(&combined.unwrap_or_else(|| monoid.empty()), serializer).map_err(at(last))
 }
@@ -238,6 +236,7 @@ pub(crate) fn empty<T: Monoid + Serializable>(config: &[u8], serializer: Seriali
 }
 
 fn decode_config<T: Serializable>(config: &[u8], serializer: Serializer) -> Result<T, Failure> {
+    ELEMENT.set(None);
     serializer.from_bytes(config).map_err(|error| Failure::bad_config::<T>(&error))
 }
 
