@@ -205,7 +205,6 @@ pub(crate) fn map<T: RemoteExecute>(config: &[u8], serializer: Serializer, input
             break;
         }
     }
-    ELEMENT.set(None);
     outcome
 }
 
@@ -226,7 +225,6 @@ pub(crate) fn fold<T: Monoid + Serializable>(
             Some(left) => monoid.combine(left, right).map_err(Failure::from).map_err(at(index))?,
         });
     }
-    ELEMENT.set(None);
     let last = u32::try_from(inputs.ends.len().saturating_sub(1)).unwrap_or(u32::MAX);
     encode(&combined.unwrap_or_else(|| monoid.empty()), serializer).map_err(at(last))
 }
@@ -238,6 +236,7 @@ pub(crate) fn empty<T: Monoid + Serializable>(config: &[u8], serializer: Seriali
 }
 
 fn decode_config<T: Serializable>(config: &[u8], serializer: Serializer) -> Result<T, Failure> {
+    ELEMENT.set(None);
     serializer.from_bytes(config).map_err(|error| Failure::bad_config::<T>(&error))
 }
 
@@ -257,7 +256,178 @@ thread_local! {
 }
 
 /// Index of the element under way in its batch.
-#[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only the panic hook of components asks"))]
+#[cfg_attr(
+    not(any(test, target_family = "wasm")),
+    expect(dead_code, reason = "only the panic hook of components asks")
+)]
 pub(crate) fn current_element() -> Option<u32> {
     ELEMENT.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{Operation, TransientError};
+
+    /// Echoes texts, with a prefix; fails, panics and misbehaves on demand.
+    #[derive(Serialize, Deserialize, RemoteExecute)]
+    struct Echo {
+        prefix: String,
+    }
+
+    impl Operation for Echo {
+        type Input = String;
+        type Output = Fragile;
+
+        fn execute(&self, input: String) -> crate::Result<Fragile> {
+            match input.as_str() {
+                "fail" => Err(TransientError::msg("told to fail").with_retry(RetryStrategy::Never).into()),
+                "panic" => panic!("told to panic"),
+                _ => Ok(Fragile(format!("{}{input}", self.prefix))),
+            }
+        }
+    }
+
+    /// A text that cannot be encoded when it is `break`.
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Fragile(String);
+
+    impl Serialize for Fragile {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if self.0.ends_with("break") {
+                return Err(serde::ser::Error::custom("told to break"));
+            }
+            serializer.serialize_newtype_struct("Fragile", &self.0)
+        }
+    }
+
+    #[derive(Serialize, Deserialize, RemoteExecute)]
+    struct Concat;
+
+    impl Monoid for Concat {
+        type Elem = String;
+
+        fn empty(&self) -> String {
+            String::new()
+        }
+
+        fn combine(&self, left: String, right: String) -> crate::Result<String> {
+            if right == "fail" { Err(std::fmt::Error)? } else { Ok(left + &right) }
+        }
+    }
+
+    fn pack<T: Serializable>(values: impl IntoIterator<Item = T>, serializer: Serializer) -> Packed {
+        let mut packed = Packed::default();
+        for value in values {
+            packed.push(&value, serializer).unwrap();
+        }
+        packed
+    }
+
+    fn unpack<T: Serializable>(packed: &Packed, serializer: Serializer) -> Vec<T> {
+        packed.elements().map(|(_, element)| serializer.from_bytes(element.unwrap()).unwrap()).collect()
+    }
+
+    fn echo(inputs: &Packed) -> Outcome {
+        let config = Serializer::Postcard.to_bytes(&Echo { prefix: ">".to_owned() }).unwrap();
+        map::<Echo>(&config, Serializer::Postcard, inputs)
+    }
+
+    fn echo_all(inputs: &[&str]) -> (Vec<String>, Option<Failure>) {
+        let outcome = echo(&pack(inputs.iter().map(ToString::to_string), Serializer::Postcard));
+        (unpack(&outcome.outputs, Serializer::Postcard), outcome.failure)
+    }
+
+    proptest! {
+        #[test]
+        fn elements_survive_packing(texts: Vec<String>, serializer in prop::sample::select(&Serializer::ALL[..])) {
+            prop_assert_eq!(unpack::<String>(&pack(texts.clone(), serializer), serializer), texts);
+        }
+
+        #[test]
+        fn offsets_never_make_it_panic(bytes: Vec<u8>, ends: Vec<u32>) {
+            let outcome = echo(&Packed { bytes, ends: ends.clone() });
+            prop_assert!(outcome.failure.is_some() || outcome.outputs.ends.len() == ends.len());
+        }
+
+        #[test]
+        fn a_fold_keeps_the_order(texts: Vec<String>, serializer in prop::sample::select(&Serializer::ALL[..])) {
+            prop_assume!(!texts.iter().any(|text| text == "fail"));
+            let config = serializer.to_bytes(&Concat).unwrap();
+            let folded = fold::<Concat>(&config, serializer, &pack(texts.clone(), serializer)).unwrap();
+            prop_assert_eq!(serializer.from_bytes::<String>(&folded).unwrap(), texts.concat());
+        }
+    }
+
+    #[test]
+    fn a_batch_stops_at_the_first_failure_and_keeps_what_was_before() {
+        let (outputs, failure) = echo_all(&["a", "", "fail", "b"]);
+        assert_eq!(outputs, [">a", ">"]);
+        let kind = FailureKind::Transient { retry: RetryStrategy::Never, exhausted: FatalStrategy::Terminate };
+        assert_eq!(failure, Some(Failure { kind, message: "told to fail".to_owned(), causes: vec![] }));
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_encoded_costs_no_other() {
+        let (outputs, failure) = echo_all(&["a", "break", "b"]);
+        assert_eq!(outputs, [">a"]);
+        let failure = failure.unwrap();
+        assert_eq!(failure.kind, FailureKind::Fatal(FatalStrategy::Terminate));
+        assert!(failure.message.starts_with("the output, a `"), "{}", failure.message);
+    }
+
+    #[test]
+    fn an_undecodable_element_is_named_with_its_type_and_position() {
+        let outcome = echo(&Packed { bytes: vec![1, b'a', 9, b'b'], ends: vec![2, 4] });
+        assert_eq!(outcome.outputs.ends.len(), 1);
+        let failure = outcome.failure.unwrap();
+        assert_eq!(failure.kind, FailureKind::BadElement { position: Some(1) });
+        assert!(failure.message.starts_with("the element is not a `alloc::string::String`: "), "{}", failure.message);
+    }
+
+    #[test]
+    fn an_undecodable_config_is_named_before_any_element() {
+        let outcome = map::<Echo>(&[3, b'a'], Serializer::Postcard, &pack(["a".to_owned()], Serializer::Postcard));
+        assert_eq!(outcome.outputs, Packed::default());
+        assert_eq!(outcome.failure.unwrap().kind, FailureKind::BadConfig { position: Some(1) });
+        let error = fold::<Concat>(&[0], Serializer::Postcard, &Packed::default()).unwrap_err();
+        assert_eq!((error.index, error.failure.kind), (0, FailureKind::BadConfig { position: Some(0) }));
+    }
+
+    #[test]
+    fn offsets_that_lie_are_bad_input() {
+        for (ends, sound) in [(vec![2, 1], 1), (vec![9], 0), (vec![2], 0), (vec![2, u32::MAX], 1)] {
+            let outcome = echo(&Packed { bytes: vec![1, b'a', 1, b'b'], ends });
+            assert_eq!(outcome.outputs.ends.len(), sound);
+            let failure = outcome.failure.unwrap();
+            assert!(failure.message.starts_with("the packed inputs are malformed"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn the_element_that_panics_is_known() {
+        let inputs = pack(["a", "b", "panic"].map(str::to_owned), Serializer::Postcard);
+        assert!(std::panic::catch_unwind(|| echo(&inputs)).is_err());
+        assert_eq!(current_element(), Some(2));
+        echo(&Packed::default());
+        assert_eq!(current_element(), None);
+    }
+
+    #[test]
+    fn a_failed_fold_names_the_element_that_could_not_be_combined() {
+        let inputs = pack(["a", "fail", "b"].map(str::to_owned), Serializer::Cbor);
+        let config = Serializer::Cbor.to_bytes(&Concat).unwrap();
+        let error = fold::<Concat>(&config, Serializer::Cbor, &inputs).unwrap_err();
+        assert_eq!((error.index, error.failure.kind), (1, FailureKind::Fatal(FatalStrategy::Terminate)));
+    }
+
+    #[test]
+    fn no_elements_fold_to_the_identity() {
+        let folded = fold::<Concat>(&[], Serializer::Postcard, &Packed::default()).unwrap();
+        assert_eq!(folded, empty::<Concat>(&[], Serializer::Postcard).unwrap());
+        assert_eq!(Serializer::Postcard.from_bytes::<String>(&folded).unwrap(), "");
+    }
 }

@@ -141,6 +141,18 @@ impl fmt::Display for OperationError {
     }
 }
 
+impl fmt::Display for TransientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl fmt::Display for FatalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
 impl<E: Into<anyhow::Error>> From<E> for OperationError {
     fn from(error: E) -> Self {
         Self::Fatal(FatalError::new(error))
