@@ -27,3 +27,6 @@ pub use resolve::{ExpectedTypes, Mismatch, ResolveError, Resolved};
 pub use state::{Change, Refusal, RegistryState};
 pub use store::{ComponentStore, StoreError};
 pub use suggestions::Suggestions;
+
+mod loaded;
+pub use loaded::Plugins;

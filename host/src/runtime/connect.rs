@@ -7,7 +7,7 @@ use crate::{
     config::{Config, Transport},
     engine::{Engine, EngineError},
     plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError},
-    queue::{Connection, QueueError, amqp::Amqp, in_memory::InMemory},
+    queue::{Connection, QueueError, in_memory::InMemory},
 };
 
 /// Why a runtime could not be set up.
@@ -29,7 +29,7 @@ pub enum ConnectError {
 pub(crate) async fn connect(config: &Config) -> Result<Arc<dyn Connection>, ConnectError> {
     match config.runtime {
         Transport::InMemory => Ok(Arc::new(InMemory::default())),
-        Transport::Amqp => Ok(Arc::new(Amqp::connect(config.amqp_uri.expose(), config.amqp()).await?)),
+        Transport::Amqp => unimplemented!(),
     }
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn open_plugins(
     config: &Config,
 ) -> Result<Plugins, ConnectError> {
     let store = match &config.cache_dir {
-        Some(folder) => ComponentStore::on_disk(folder)?,
+        Some(folder) => ComponentStore::in_directory(folder)?,
         None => ComponentStore::in_memory(),
     };
     let registry = open_registry(channels, config, Follow::Components(store)).await?;
