@@ -84,6 +84,7 @@ macro_rules! __export {
 ///
 /// # Errors
 /// What is wrong, and what to do about it. The macro makes a compile error of it.
+#[expect(clippy::result_large_err, reason = "it is evaluated while compiling, where texts cannot be allocated")]
 pub const fn check(package: &str, operations: &[(&str, &str)]) -> Result<(), Message> {
     if !is_kebab_case(package) {
         return Err(Message::new()
