@@ -8,8 +8,11 @@
 //! [`resolve`](RegistryState::resolve) (what an operation ID means); [`Plugins`] is the worker's side.
 
 mod assembler;
+#[cfg(test)]
+mod fixtures;
 mod follower;
 mod history;
+mod loaded;
 mod record;
 mod registry;
 mod resolve;
@@ -21,6 +24,7 @@ mod suggestions;
 pub use assembler::{Assembler, AssemblyError};
 pub use follower::{Arrived, ComponentError};
 pub use history::{Deployment, Event, EventKind, PluginHistory};
+pub use loaded::{PluginError, Plugins};
 pub use record::{Action, Activation, Chunk, Record, RecordError, UnixMillis};
 pub use registry::{DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo};
 pub use resolve::{ExpectedTypes, Mismatch, ResolveError, Resolved};

@@ -263,10 +263,13 @@ impl Resolved {
     /// # Errors
     /// [`Mismatch::Encoding`].
     pub fn check_encoding(&self, wanted: Serializer) -> Result<(), Mismatch> {
-        let understood: Vec<_> = self.descriptor.encodings.iter().map(ToString::to_string).collect();
-        if understood.iter().any(|name| name == wanted.name()) {
+        if self.descriptor.understands(wanted) {
             return Ok(());
         }
+        let understood = self.descriptor.encodings.clone();
         Err(Mismatch::Encoding { operation: self.id.clone(), version: self.version.clone(), wanted, understood })
     }
 }
+
+#[cfg(test)]
+mod tests;
