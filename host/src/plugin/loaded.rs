@@ -65,6 +65,11 @@ impl Plugins {
         Self { loader, _preloader: Arc::new(AbortOnDropHandle::new(preloader)) }
     }
 
+    /// The registry that they come from.
+    pub fn registry(&self) -> &Registry {
+        &self.loader.registry
+    }
+
     /// The plugin with a digest. If it is not loaded yet it is loaded now, once, however many ask for it.
     ///
     /// # Errors
@@ -100,7 +105,8 @@ async fn preload(loader: Arc<Loader>) {
     let mut state = loader.registry.subscribe();
     let mut reported = std::collections::HashSet::new();
     loop {
-        let active: Vec<_> = state.borrow_and_update().plugins().filter_map(|history| history.active().cloned()).collect();
+        let active: Vec<_> =
+            state.borrow_and_update().plugins().filter_map(|history| history.active().cloned()).collect();
         let new = active.into_iter().filter(|deployment| reported.insert(deployment.digest));
         futures::stream::iter(new)
             .for_each_concurrent(AT_ONCE, async |deployment| {

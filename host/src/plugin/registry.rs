@@ -13,7 +13,7 @@ use super::{
     follower::{ActivationFollower, ComponentFollower},
 };
 use crate::{
-    engine::{Description, Engine, LoadError},
+    engine::{Description, Engine, EngineConfig, LoadError},
     queue::{Connection, QueueError, QueueHandle, QueueKind, QueueSpec},
     task::{Digest, OperationId},
 };
@@ -38,7 +38,7 @@ pub struct RegistryOptions {
     pub follow: Follow,
     /// Who deploys, for the history. Default: `unknown`.
     pub who: String,
-    /// Components may have so many bytes. Default: 128 MiB, room for those that carry an interpreter.
+    /// Components may have so many bytes. Default: what an engine accepts.
     pub max_component_bytes: u64,
     /// How long [`Registry::component`] waits for bytes that have not arrived. Default: 30 seconds.
     pub component_timeout: Duration,
@@ -50,7 +50,7 @@ impl Default for RegistryOptions {
             prefix: "palfrey".to_owned(),
             follow: Follow::default(),
             who: "unknown".to_owned(),
-            max_component_bytes: 128 << 20,
+            max_component_bytes: EngineConfig::default().max_component_bytes,
             component_timeout: Duration::from_secs(30),
         }
     }
