@@ -37,6 +37,7 @@ pub(super) fn activation(plugin: &str, version: &str, component: &str) -> Activa
         size: component.len() as u64,
         chunks: 1,
         description: description(plugin, version, &["fib-at", "multiply-by", "sum"]),
+        imports: Vec::new(),
         force: false,
     }
 }

@@ -12,7 +12,7 @@ use futures::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ComponentError, Registry};
+use super::{ComponentError, Registry, follower::blocking};
 use crate::{
     engine::{Engine, LoadError, Plugin},
     task::Digest,
@@ -91,10 +91,7 @@ impl Loader {
     async fn load(self: Arc<Self>, digest: Digest) -> Result<Plugin, PluginError> {
         let component = self.registry.component(&digest).await?;
         let engine = self.engine.clone();
-        match tokio::task::spawn_blocking(move || engine.load(&component)).await {
-            Ok(plugin) => Ok(plugin.map_err(Arc::new)?),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        Ok(blocking(move || engine.load(&component)).await.map_err(Arc::new)?)
     }
 }
 

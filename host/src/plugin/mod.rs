@@ -26,7 +26,9 @@ pub use follower::{Arrived, ComponentError};
 pub use history::{Deployment, Event, EventKind, PluginHistory};
 pub use loaded::{PluginError, Plugins};
 pub use record::{Action, Activation, Chunk, Record, RecordError, UnixMillis};
-pub use registry::{DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo};
+pub use registry::{
+    CheckedComponent, DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo,
+};
 pub use resolve::{ExpectedTypes, Mismatch, ResolveError, Resolved};
 pub use state::{Change, Refusal, RegistryState};
 pub use store::{ComponentStore, StoreError};

@@ -236,9 +236,9 @@ impl Resolved {
                 return Err(Mismatch::Schema {
                     operation: self.id.clone(),
                     what,
-                    expected: schema::inline(expected_schema),
+                    expected: schema::brief(expected_schema),
                     expected_version: expected.version.to_owned(),
-                    deployed: schema::inline(deployed),
+                    deployed: schema::brief(deployed),
                     version: self.version.clone(),
                     digest: self.digest,
                 });
