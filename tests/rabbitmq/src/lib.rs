@@ -4,21 +4,22 @@
 //! of them run side by side and next to a broker that the machine has anyway. It is gone, with its data, when its owner
 //! drops it or dies, in whatever way: a keeper (`keeper.sh`) holds the other end of a pipe and cleans up when it closes.
 //!
-//! Tests that only need *a* broker take [`shared_uri`]; those that stop, kill or restart it start a node of their own.
+//! Tests that only need *a* broker take [`shared_uri`], and [`shared_vhost`] if names on it would collide; those that stop,
+//! kill or restart it start a node of their own.
 //! Everything here blocks.
 
 mod error;
 mod install;
 mod run;
+mod site;
 
 use std::{
     env,
     fs::{self, File, TryLockError},
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
-        Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -26,12 +27,11 @@ use std::{
 pub use error::NodeError;
 use install::Install;
 use run::Run;
+use site::{Ports, Site};
 
 /// Names a broker that is there for the whole test suite.
 pub const URI_VARIABLE: &str = "PALFREY_TEST_AMQP_URI";
 
-const USER: &str = "palfrey";
-const PASSWORD: &str = "palfrey";
 const KEEPER: &str = include_str!("keeper.sh");
 
 /// How a node is to run. Everything has a default.
@@ -91,9 +91,9 @@ impl NodeOptions {
         let lock = lock(&name, &folder)?;
         fs::create_dir_all(&folder).map_err(NodeError::io(format!("create {}", folder.display())))?;
         let ports = Ports::choose(self.port)?;
-        let node = Node { name, folder, install, ports, _lock: lock, run: Mutex::new(None) };
-        node.write("rabbitmq.conf", &format!("{}{}", node.configuration(), self.configuration))?;
-        node.write("enabled_plugins", "[].\n")?;
+        let site = Site { name, folder, install, ports };
+        site.prepare(&self.configuration)?;
+        let node = Node { site, _lock: lock, run: Mutex::new(None) };
         node.launch()?;
         Ok(node)
     }
@@ -113,10 +113,7 @@ impl NodeOptions {
 /// ```
 #[derive(Debug)]
 pub struct Node {
-    name: String,
-    folder: PathBuf,
-    install: Install,
-    ports: Ports,
+    site: Site,
     /// Held as long as the node may run, so that nobody else starts one of this name in the same place.
     _lock: File,
     run: Mutex<Option<Run>>,
@@ -133,22 +130,22 @@ impl Node {
 
     /// The URI of its default virtual host, with user and password.
     pub fn uri(&self) -> String {
-        format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{}/%2f", self.ports.amqp)
+        self.site.uri("%2f")
     }
 
     /// The port on which it listens for AMQP, on the loopback interface.
     pub fn port(&self) -> u16 {
-        self.ports.amqp
+        self.site.ports.amqp
     }
 
     /// Its name, without the host.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.site.name
     }
 
     /// Where its configuration and its data are.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.site.folder
     }
 
     /// Shuts it down in order, and waits for that. Its data stays for a [`restart`](Self::restart).
@@ -183,85 +180,32 @@ impl Node {
     /// # Errors
     /// If it fails, with what it said.
     pub fn ctl<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, NodeError> {
-        let arguments: Vec<_> = arguments.into_iter().collect();
-        let mut command = Command::new(&self.install.ctl);
-        self.environment(&mut command);
-        let output = command
-            .args(["--node", &self.full_name(), "--quiet"])
-            .args(&arguments)
-            .output()
-            .map_err(NodeError::io("run rabbitmqctl"))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(NodeError::Ctl { arguments: arguments.join(" "), message })
+        self.site.ctl(arguments)
+    }
+
+    /// Makes a virtual host that its user may use, and returns its URI. Takes about a second.
+    ///
+    /// # Errors
+    /// If `rabbitmqctl` fails.
+    pub fn add_vhost(&self, name: &str) -> Result<String, NodeError> {
+        self.site.add_vhost(name)
     }
 
     fn take_run(&self) -> Result<Run, NodeError> {
         let run = self.run.lock().expect("nothing panics while it holds the lock").take();
-        run.ok_or_else(|| NodeError::NotRunning(self.name.clone()))
+        run.ok_or_else(|| NodeError::NotRunning(self.site.name.clone()))
     }
 
     fn launch(&self) -> Result<(), NodeError> {
         // Asked here, since RabbitMQ's own complaint is a page of Erlang.
-        self.ports.check_amqp()?;
+        let Site { name, folder, install, ports } = &self.site;
+        ports.check_amqp()?;
         let mut command = Command::new("sh");
-        self.environment(&mut command);
-        command.args(["-c", KEEPER, "keeper"]).arg(&self.folder).arg(&self.install.epmd).arg(&self.install.server);
-        let run = Run::start(&self.name, command)?;
+        self.site.environment(&mut command);
+        command.args(["-c", KEEPER, "keeper"]).arg(folder).arg(&install.epmd).arg(&install.server);
+        let run = Run::start(name, command)?;
         *self.run.lock().expect("nothing panics while it holds the lock") = Some(run);
         Ok(())
-    }
-
-    fn full_name(&self) -> String {
-        format!("{}@localhost", self.name)
-    }
-
-    fn configuration(&self) -> String {
-        let Ports { amqp, .. } = self.ports;
-        format!(
-            "listeners.tcp.default = 127.0.0.1:{amqp}\n\
-             default_user = {USER}\n\
-             default_pass = {PASSWORD}\n\
-             log.file = false\n\
-             log.console = true\n\
-             log.console.level = warning\n\
-             disk_free_limit.absolute = 50MB\n"
-        )
-    }
-
-    fn environment(&self, command: &mut Command) {
-        // What a surrounding broker or shell has set must not get in.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RABBITMQ_")) {
-            command.env_remove(name);
-        }
-        let Ports { epmd, distribution, .. } = self.ports;
-        command
-            .env("HOME", &self.folder) // the Erlang cookie is in it
-            .env("ERL_EPMD_PORT", epmd.to_string())
-            .env("RABBITMQ_NODENAME", self.full_name())
-            .env("RABBITMQ_DIST_PORT", distribution.to_string())
-            .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("none"))
-            .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("none.config"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
-            .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
-            .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
-            .env("RABBITMQ_PID_FILE", self.folder.join("pid"))
-            // The script then becomes the node, instead of a parent of it.
-            .env("RUNNING_UNDER_SYSTEMD", "true")
-            .env("ERL_CRASH_DUMP_SECONDS", "0")
-            // Idle schedulers that spin would take the processor from whatever is tested.
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
-            );
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<(), NodeError> {
-        let path = self.folder.join(file);
-        fs::write(&path, text).map_err(NodeError::io(format!("write {}", path.display())))
     }
 }
 
@@ -269,8 +213,8 @@ impl Drop for Node {
     fn drop(&mut self) {
         drop(self.take_run());
         // The keeper has removed it if the node was running.
-        fs::remove_dir_all(&self.folder).ok();
-        fs::remove_file(lock_path(&self.folder)).ok();
+        fs::remove_dir_all(&self.site.folder).ok();
+        fs::remove_file(lock_path(&self.site.folder)).ok();
     }
 }
 
@@ -280,40 +224,39 @@ impl Drop for Node {
 /// # Errors
 /// As [`Node::start`].
 pub fn shared_uri() -> Result<String, NodeError> {
-    static SHARED: Mutex<Option<Node>> = Mutex::new(None);
-
-    if let Ok(uri) = env::var(URI_VARIABLE) {
-        return Ok(uri);
-    }
-    let mut shared = SHARED.lock().expect("nothing panics while it holds the lock");
-    match &*shared {
-        Some(node) => Ok(node.uri()),
-        None => Ok(shared.insert(Node::start()?).uri()),
+    match env::var(URI_VARIABLE) {
+        Ok(uri) => Ok(uri),
+        Err(_) => on_own_node(|node| Ok(node.uri())),
     }
 }
 
-#[derive(Debug)]
-struct Ports {
-    amqp: u16,
-    epmd: u16,
-    distribution: u16,
+/// The URI of a new virtual host that nobody else uses, on a broker that tests share: on the one that [`URI_VARIABLE`]
+/// names if it is a node that this package started, be it in another process, and else as [`shared_uri`]. Nobody removes
+/// it before the node ends.
+///
+/// # Errors
+/// As [`Node::start`] and [`Node::add_vhost`].
+pub fn shared_vhost() -> Result<String, NodeError> {
+    let name = unique_name();
+    let named = env::var(URI_VARIABLE).ok();
+    match named.map(|uri| Site::find(&default_folder(), &uri)).transpose()?.flatten() {
+        Some(site) => site.add_vhost(&name),
+        None => on_own_node(|node| node.add_vhost(&name)),
+    }
 }
 
-impl Ports {
-    fn choose(amqp: Option<u16>) -> Result<Self, NodeError> {
-        // All three are held until all three are known, or they might be the same.
-        let free =
-            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let listeners = [free(), free(), free()].into_iter().collect::<Result<Vec<_>, _>>();
-        let listeners = listeners.map_err(NodeError::io("find free ports"))?;
-        let [first, second, third] = [0, 1, 2].map(|index: usize| listeners[index].0.port());
-        Ok(Self { amqp: amqp.unwrap_or(first), epmd: second, distribution: third })
-    }
+/// Does something with the node that this process shares, and starts it for that.
+fn on_own_node(action: impl FnOnce(&Node) -> Result<String, NodeError>) -> Result<String, NodeError> {
+    static SHARED: Mutex<Option<Arc<Node>>> = Mutex::new(None);
 
-    fn check_amqp(&self) -> Result<(), NodeError> {
-        let port = self.amqp;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|_| NodeError::PortInUse { port })
-    }
+    let node = {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some(node) => node.clone(),
+            None => shared.insert(Arc::new(Node::start()?)).clone(),
+        }
+    };
+    action(&node)
 }
 
 fn unique_name() -> String {

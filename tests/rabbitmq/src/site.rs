@@ -1,0 +1,167 @@
+//! Where a node is and how it is spoken to, whether or not this process runs it.
+
+use std::{
+    env, fmt, fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{NodeError, install::Install};
+
+const USER: &str = "palfrey";
+const PASSWORD: &str = "palfrey";
+
+/// The file in a node's folder by which other processes find it.
+const PORTS: &str = "ports";
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) install: Install,
+    pub(crate) ports: Ports,
+}
+
+impl Site {
+    /// The node with a URI, if it has its folder in `parent`.
+    pub(crate) fn find(parent: &Path, uri: &str) -> Result<Option<Self>, NodeError> {
+        let Ok(folders) = fs::read_dir(parent) else { return Ok(None) };
+        for folder in folders.flatten().map(|entry| entry.path()) {
+            let ports = fs::read_to_string(folder.join(PORTS)).ok().and_then(|text| Ports::parse(&text));
+            let (Some(ports), Some(name)) = (ports, folder.file_name().and_then(|name| name.to_str())) else {
+                continue;
+            };
+            let site = Self { name: name.to_owned(), install: Install::find()?, ports, folder };
+            if site.uri("%2f") == uri {
+                return Ok(Some(site));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The URI of a virtual host, with user and password.
+    pub(crate) fn uri(&self, vhost: &str) -> String {
+        format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{}/{vhost}", self.ports.amqp)
+    }
+
+    pub(crate) fn ctl<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, NodeError> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        let mut command = Command::new(&self.install.ctl);
+        self.environment(&mut command);
+        let output = command
+            .args(["--node", &self.full_name(), "--quiet"])
+            .args(&arguments)
+            .output()
+            .map_err(NodeError::io("run rabbitmqctl"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(NodeError::Ctl { arguments: arguments.join(" "), message })
+    }
+
+    pub(crate) fn add_vhost(&self, name: &str) -> Result<String, NodeError> {
+        // Both at once: starting `rabbitmqctl` takes longer than what it does.
+        let expression = format!(
+            "V = <<\"{name}\">>, A = <<\".*\">>, By = <<\"{USER}\">>, ok = rabbit_vhost:add(V, By), \
+             ok = rabbit_auth_backend_internal:set_permissions(By, V, A, A, A, By)."
+        );
+        self.ctl(["eval", &expression])?;
+        Ok(self.uri(name))
+    }
+
+    /// Writes what the node reads when it starts.
+    pub(crate) fn prepare(&self, configuration: &str) -> Result<(), NodeError> {
+        self.write("rabbitmq.conf", &format!("{}{configuration}", self.configuration()))?;
+        self.write("enabled_plugins", "[].\n")?;
+        self.write(PORTS, &self.ports.to_string())
+    }
+
+    fn full_name(&self) -> String {
+        format!("{}@localhost", self.name)
+    }
+
+    fn configuration(&self) -> String {
+        let Ports { amqp, .. } = self.ports;
+        format!(
+            "listeners.tcp.default = 127.0.0.1:{amqp}\n\
+             default_user = {USER}\n\
+             default_pass = {PASSWORD}\n\
+             log.file = false\n\
+             log.console = true\n\
+             log.console.level = warning\n\
+             disk_free_limit.absolute = 50MB\n"
+        )
+    }
+
+    pub(crate) fn environment(&self, command: &mut Command) {
+        // What a surrounding broker or shell has set must not get in.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RABBITMQ_")) {
+            command.env_remove(name);
+        }
+        let Ports { epmd, distribution, .. } = self.ports;
+        command
+            .env("HOME", &self.folder) // the Erlang cookie is in it
+            .env("ERL_EPMD_PORT", epmd.to_string())
+            .env("RABBITMQ_NODENAME", self.full_name())
+            .env("RABBITMQ_DIST_PORT", distribution.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("none"))
+            .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("none.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
+            .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
+            .env("RABBITMQ_PID_FILE", self.folder.join("pid"))
+            // The script then becomes the node, instead of a parent of it.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env("ERL_CRASH_DUMP_SECONDS", "0")
+            // Idle schedulers that spin would take the processor from whatever is tested.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
+            );
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<(), NodeError> {
+        let path = self.folder.join(file);
+        fs::write(&path, text).map_err(NodeError::io(format!("write {}", path.display())))
+    }
+}
+
+/// Where it listens, on the loopback interface.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) amqp: u16,
+    epmd: u16,
+    distribution: u16,
+}
+
+impl Ports {
+    pub(crate) fn choose(amqp: Option<u16>) -> Result<Self, NodeError> {
+        // All three are held until all three are known, or they might be the same.
+        let free =
+            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let listeners = [free(), free(), free()].into_iter().collect::<Result<Vec<_>, _>>();
+        let listeners = listeners.map_err(NodeError::io("find free ports"))?;
+        let [first, second, third] = [0, 1, 2].map(|index: usize| listeners[index].0.port());
+        Ok(Self { amqp: amqp.unwrap_or(first), epmd: second, distribution: third })
+    }
+
+    pub(crate) fn check_amqp(&self) -> Result<(), NodeError> {
+        let port = self.amqp;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|_| NodeError::PortInUse { port })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut ports = text.split(' ').map(str::parse);
+        let mut next = || ports.next()?.ok();
+        Some(Self { amqp: next()?, epmd: next()?, distribution: next()? })
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.amqp, self.epmd, self.distribution)
+    }
+}
