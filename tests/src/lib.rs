@@ -1,1 +1,38 @@
-//! Palfrey.
+//! What end-to-end tests are made of: the real binary, real components, a real broker.
+//!
+//! A test begins with a [`World`], a virtual host on the broker that tests share, and has it to itself: the names that
+//! Palfrey uses there are fixed. [`World::worker`] starts a process that ends with its [`Worker`], in whatever way the
+//! test ends; [`World::palfrey`] runs the command line. What happens in other processes is awaited in their logs, by
+//! [`Log::until`]. Everything has an end: see [`soon`].
+//!
+//! Workers share compiled code, as those of a machine do; a test about that names a `--cache-dir` of its own.
+
+mod artifacts;
+mod log;
+mod worker;
+mod world;
+
+use std::time::Duration;
+
+pub use artifacts::{cache_dir, component, component_file, palfrey_file};
+pub use log::Log;
+pub use worker::Worker;
+pub use world::{Ran, World};
+
+/// As long as anything may take. Most of it takes milliseconds.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fails instead of waiting for ever.
+///
+/// # Panics
+/// If it is not ready within [`PATIENCE`].
+#[track_caller]
+pub fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("{caller}: this took longer than {PATIENCE:?}"),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Where cargo has put what the tests run. A test is `<target>/<profile>/deps/<test>`, wherever `<target>` is.
+
+use std::path::{Path, PathBuf};
+
+fn above_the_test(levels: usize) -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its program");
+    test.ancestors().nth(levels).expect("a test is in a folder of cargo's").to_owned()
+}
+
+fn built(path: PathBuf, command: &str) -> PathBuf {
+    assert!(path.is_file(), "{} is missing: run `{command}`", path.display());
+    path
+}
+
+/// The binary `palfrey`.
+///
+/// # Panics
+/// If it was not built, with the command that does. Cargo does not build it for these tests.
+pub fn palfrey_file() -> PathBuf {
+    built(above_the_test(2).join("palfrey"), "cargo build -p palfrey-host --bin palfrey")
+}
+
+/// A component, by the name of its package.
+///
+/// # Panics
+/// If it was not built, with the command that does.
+pub fn component_file(package: &str) -> PathBuf {
+    let file = Path::new(&package.replace('-', "_")).with_extension("wasm");
+    built(above_the_test(3).join("wasm32-wasip2/release").join(file), "cargo xtask plugins")
+}
+
+/// The bytes of a component, by the name of its package.
+///
+/// # Panics
+/// As [`component_file`].
+pub fn component(package: &str) -> Vec<u8> {
+    let file = component_file(package);
+    std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// The folder for compiled code that tests share.
+pub fn cache_dir() -> PathBuf {
+    above_the_test(3).join("test-cache")
+}

@@ -1,0 +1,88 @@
+//! What a process writes, as a test sees it.
+
+use std::{
+    fmt,
+    io::{BufRead, BufReader, Read},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::watch;
+
+use crate::PATIENCE;
+
+/// The lines that a process has written so far. Clones see the same.
+#[derive(Debug, Clone)]
+pub struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Their number. The sender is gone when the process has ended.
+    written: watch::Receiver<usize>,
+}
+
+impl Log {
+    /// Reads until the end of the output, on a thread of its own.
+    pub(crate) fn read(output: impl Read + Send + 'static) -> (Self, JoinHandle<()>) {
+        let (sender, written) = watch::channel(0);
+        let log = Self { lines: Arc::default(), written };
+        let lines = log.lines.clone();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push(String::from_utf8_lossy(&line).into_owned());
+                sender.send_replace(lines.len());
+            }
+        });
+        (log, reader)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a line contains all of these texts.
+    pub fn has(&self, texts: &[&str]) -> bool {
+        self.find(texts).is_some()
+    }
+
+    fn find(&self, texts: &[&str]) -> Option<String> {
+        self.lines().iter().find(|line| texts.iter().all(|text| line.contains(text))).cloned()
+    }
+
+    /// The texts behind `marker`, up to the next space, of all lines that contain it.
+    pub fn words_after(&self, marker: &str) -> Vec<String> {
+        let word = |line: &String| {
+            let (_, rest) = line.split_once(marker)?;
+            rest.split_whitespace().next().map(str::to_owned)
+        };
+        self.lines().iter().filter_map(word).collect()
+    }
+
+    /// Waits for the first line that contains all of these texts, which may be there already.
+    ///
+    /// # Panics
+    /// If it does not come within [`PATIENCE`] or before the process ends.
+    pub async fn until(&self, texts: &[&str]) -> String {
+        let mut written = self.written.clone();
+        let waiting = async {
+            loop {
+                written.mark_unchanged();
+                if let Some(line) = self.find(texts) {
+                    return Ok(line);
+                }
+                if written.changed().await.is_err() {
+                    return self.find(texts).ok_or("the process has ended");
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await.unwrap_or(Err("it took too long")) {
+            Ok(line) => line,
+            Err(reason) => panic!("no line with {texts:?}, {reason}:\n{self}"),
+        }
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines().iter().try_for_each(|line| writeln!(f, "  | {line}"))
+    }
+}

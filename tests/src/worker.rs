@@ -1,0 +1,96 @@
+//! Worker processes.
+
+use std::{
+    io::Write,
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdin, Command, Stdio},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::{Log, PATIENCE};
+
+const KEEPER: &str = include_str!("keeper.sh");
+
+/// A process, `palfrey worker`. It is killed when this is dropped, or the test dies. Should the test fail, it shows the
+/// worker's log.
+#[derive(Debug)]
+pub struct Worker {
+    keeper: Child,
+    signals: Option<ChildStdin>,
+    log: Log,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Runs it; `command` is the worker's.
+    pub(crate) fn start(worker: &Command) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "keeper"]).arg(worker.get_program()).args(worker.get_args());
+        for (name, value) in worker.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // Of a process group of its own, so that Ctrl-C reaches the test alone, and its end the keeper.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut keeper = command.spawn().expect("there is a shell");
+        let signals = keeper.stdin.take();
+        let (log, reader) = Log::read(keeper.stderr.take().expect("it is piped"));
+        Self { keeper, signals, log, reader: Some(reader) }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Waits until it takes tasks.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub async fn ready(&self) {
+        self.log.until(&["taking tasks"]).await;
+    }
+
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&mut self, name: &str) {
+        let signals = self.signals.as_mut().expect("it is open until the end");
+        writeln!(signals, "{name}").expect("the worker has not ended");
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.keeper.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end. Returns the exit code, or 128 and the number of the signal that ended it.
+    ///
+    /// # Panics
+    /// If it does not end within [`PATIENCE`].
+    pub async fn ended(&mut self) -> i32 {
+        let patience_ends = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.keeper.try_wait().expect("it is our child") {
+                return status.code().expect("the keeper is not killed");
+            }
+            assert!(Instant::now() < patience_ends, "the worker does not end:\n{}", self.log);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.signals.take());
+        self.keeper.wait().ok();
+        self.reader.take().map(JoinHandle::join);
+        if std::thread::panicking() {
+            eprintln!("the log of a worker:\n{}", self.log);
+        }
+    }
+}

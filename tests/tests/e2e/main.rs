@@ -1,0 +1,27 @@
+//! Everything together: real components, worker processes, the command line, RabbitMQ.
+//!
+//! `cargo test -p palfrey-tests --test e2e hot_deployment -- --nocapture` shows a deployment step by step.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod broken_messages;
+mod failures;
+mod hot_deployment;
+mod jobs;
+mod operator;
+mod outages;
+mod refused_components;
+mod refused_connections;
+mod signals;
+mod terminated_jobs;
+
+use palfrey_host::directive::{BatchSize, JobOptions};
+
+/// So many elements in each task.
+fn batches_of(size: usize) -> JobOptions {
+    JobOptions::default().batch_size(BatchSize::Fixed(size.try_into().unwrap()))
+}
+
+/// A text in which every place can be told from every other.
+fn long_text(length: usize) -> String {
+    (0..).flat_map(|number: u32| format!("{number} ").into_bytes()).map(char::from).take(length).collect()
+}

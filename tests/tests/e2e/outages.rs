@@ -1,0 +1,53 @@
+//! The broker goes away and comes back, and nothing is lost. On nodes of their own.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, channel::mpsc::unbounded};
+use palfrey_host::directive::*;
+use palfrey_rabbitmq::Node;
+use palfrey_tests::{Worker, World, soon};
+use text::{CharToString, Concat};
+use tokio::sync::watch;
+
+use crate::{batches_of, long_text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_on_when_the_broker_was_killed_and_workers_hear_of_later_deployments() {
+    let node = Arc::new(Node::start().unwrap());
+    let world = World::at(node.uri());
+    let mut workers = world.workers::<2>(&["--slots", "1"]).await;
+    world.deploy(&["text"]).await;
+    let runtime = world.runtime().await;
+
+    let text = long_text(4000);
+    let (before, after) = text.split_at(2000);
+    let (source, characters) = unbounded();
+    let (progress, mut done) = watch::channel(0);
+    let options = batches_of(5).on_progress(move |progressed| _ = progress.send(progressed.done));
+    let job = IndexedStream::from_stream(characters).options(options).map(&CharToString).fold(&Concat).run(&runtime);
+    let feed = |text: &str| text.chars().for_each(|character| source.unbounded_send(character).unwrap());
+    let outage = async {
+        feed(before);
+        done.wait_for(|&done| done >= 300).await.unwrap();
+        let broker = node.clone();
+        tokio::task::spawn_blocking(move || broker.kill()).await.unwrap().unwrap();
+        feed(after);
+        source.close_channel();
+        let broker = node.clone();
+        tokio::task::spawn_blocking(move || broker.restart()).await.unwrap().unwrap();
+    };
+    let (folded, ()) = soon(async { futures::join!(job, outage) }).await;
+    assert_eq!(folded.unwrap(), text);
+
+    // The followers of the registry are back as well, in the workers and in the program.
+    world.deploy(&["probe-2"]).await;
+    for worker in &workers {
+        worker.log().until(&["loaded", "plugin=\"probe\""]).await;
+    }
+    let mut states = runtime.registry().subscribe();
+    soon(states.wait_for(|state| state.plugin("probe").is_ok())).await.unwrap();
+    let results = IndexedStream::from(0..10_u64).map(&probe_2::Stamp::QUICK).run(&runtime).await.unwrap();
+    let stamps = soon(results.collect::<Vec<_>>()).await;
+    assert!(stamps.iter().all(|stamp| matches!(stamp, Ok((_, (2, _))))), "{stamps:?}");
+    assert!(workers.iter_mut().all(Worker::is_running));
+}
