@@ -20,12 +20,13 @@ pub enum QueueKind {
     /// away before it acknowledged. Survives everything. What cannot be processed goes to its dead-letter queue, named
     /// `<name>.dead`.
     Tasks,
-    /// Read by the one process that declared it, written by many. Survives its reader's reconnecting, and goes away by
-    /// itself once the reader has been gone for a while.
+    /// Read by the one process that declared it, written by many. Survives its reader's reconnecting, and goes away when
+    /// the connection that declared it is closed, or has been lost for [`LEASE_EXPIRY`].
     Lease,
     /// Every message goes to every receiver that is there at the time.
     Broadcast,
-    /// An append-only log: every receiver reads it from the start, and then follows it. Survives everything.
+    /// An append-only log: every receiver reads it from the start, and then follows it. Survives everything. Its
+    /// deliveries need no acknowledgement: to settle one, in whatever way, changes nothing.
     Log,
 }
 
@@ -43,12 +44,42 @@ impl QueueSpec {
     pub fn new(name: impl Into<String>, kind: QueueKind) -> Self {
         Self { name: name.into(), kind }
     }
+
+    /// The queue that takes what cannot be processed, to be read like any other: for [`Tasks`](QueueKind::Tasks) it is
+    /// named `<name>.dead`. Dead-letter queues themselves and the other kinds have none. It outlives its queue.
+    ///
+    /// ```
+    /// use palfrey_host::queue::{QueueKind, QueueSpec};
+    ///
+    /// let dead = QueueSpec::new("tasks", QueueKind::Tasks).dead_letters().unwrap();
+    /// assert_eq!(dead, QueueSpec::new("tasks.dead", QueueKind::Tasks));
+    /// assert_eq!(dead.dead_letters(), None);
+    /// ```
+    pub fn dead_letters(&self) -> Option<Self> {
+        let has_one = self.kind == QueueKind::Tasks && !self.name.ends_with(DEAD_SUFFIX);
+        has_one.then(|| Self::new(format!("{}{DEAD_SUFFIX}", self.name), QueueKind::Tasks))
+    }
+}
+
+const DEAD_SUFFIX: &str = ".dead";
+
+/// What is asked of the broker for each message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Durability {
+    /// Messages are written to disk, and publishing waits until the broker has confirmed that it keeps the message.
+    /// Nothing is lost.
+    #[default]
+    Confirmed,
+    /// Messages may stay in the broker's memory, and publishing does not wait for it. Quicker; what was on its way or in
+    /// memory is lost with the broker or the connection, and nobody is told when a queue does not exist or is full.
+    Transient,
 }
 
 /// A connection to a broker, or a broker in memory. It recovers by itself when it is lost.
 #[async_trait]
 pub trait Connection: Send + Sync + fmt::Debug {
-    /// Creates the queue unless it exists, and returns a handle to it. Declaring twice is harmless.
+    /// Creates the queue unless it exists, with its dead-letter queue where it has one, and returns a handle to it.
+    /// Declaring twice is harmless.
     ///
     /// # Errors
     /// If the broker refuses, such as when a queue of that name exists with other properties.
@@ -63,7 +94,8 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// If the broker cannot be reached or refuses.
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError>;
 
-    /// Ends the connection: streams of deliveries end, publishing and declaring fail with [`QueueError::Closed`].
+    /// Ends the connection: streams of deliveries end, what was unacknowledged is delivered to somebody else, leases that
+    /// were declared here are deleted, and everything else fails with [`QueueError::Closed`]. Closing twice is harmless.
     ///
     /// # Errors
     /// If the broker did not confirm the end. It is ended all the same.
@@ -82,15 +114,17 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
     /// If the connection is closed.
     async fn publisher(&self) -> Result<Arc<dyn Publisher>, QueueError>;
 
-    /// The messages in it, as they come. At most `prefetch` of them are unacknowledged at a time. The stream survives a
-    /// lost connection; what was unacknowledged is then delivered again. It ends when the connection is closed, or the
-    /// queue is gone.
+    /// The messages in it, as they come. At most `prefetch` of them (at least one) are unacknowledged at a time. The
+    /// stream survives a lost connection; what was unacknowledged is then delivered again. It ends when the connection is
+    /// closed, or the queue was deleted (that of a [`Broadcast`](QueueKind::Broadcast) may go on, and stay silent).
+    /// Dropping the stream stops the deliveries; those taken from it before can still be settled.
     ///
     /// # Errors
     /// If the queue does not exist, the connection is closed, or the broker refuses.
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError>;
 
-    /// Messages that wait, and receivers that are there.
+    /// Messages that wait, and receivers that are there. A [`Log`](QueueKind::Log) tells how many messages were appended
+    /// to it so far; a [`Broadcast`](QueueKind::Broadcast) tells nothing but that it exists.
     ///
     /// # Errors
     /// If the queue does not exist, or the broker cannot be reached.
@@ -100,7 +134,7 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
 /// How full a queue is, and who reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueStatus {
-    /// Messages that no receiver has taken yet.
+    /// Messages that no receiver has taken yet; in a [`Log`](QueueKind::Log), all of them.
     pub messages: u64,
     /// Receivers.
     pub consumers: u64,
@@ -127,8 +161,9 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Position in a [log](QueueKind::Log), counted from zero; `None` in other queues.
     pub offset: Option<u64>,
-    /// What to do with it. Dropping the acker without a word leaves the message unacknowledged: it is delivered again when
-    /// the connection ends.
+    /// Why it could not be processed, if this comes from a [dead-letter queue](QueueSpec::dead_letters).
+    pub dead_letter_reason: Option<String>,
+    /// What to do with it. Dropping the acker without a word gives the message back, as [`Acker::nack`] does.
     pub acker: Box<dyn Acker>,
 }
 
@@ -141,7 +176,8 @@ pub trait Acker: Send + Sync + fmt::Debug {
     /// [`QueueError::Stale`] if the connection on which it was delivered is gone: it will be delivered again.
     async fn ack(self: Box<Self>) -> Result<(), QueueError>;
 
-    /// The message goes back, and is delivered again, to whomever.
+    /// The message goes back, and is delivered again, to whomever. In a [`Tasks`](QueueKind::Tasks) queue one that was
+    /// given back more than [`DELIVERY_LIMIT`] times, in this way or by receivers that went away, is dead-lettered.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
@@ -221,6 +257,10 @@ pub enum QueueError {
 
 /// How long a [lease](QueueKind::Lease) survives without its reader.
 pub const LEASE_EXPIRY: Duration = Duration::from_secs(60);
+
+/// How often a message of a [`Tasks`](QueueKind::Tasks) queue can be given back before it is dead-lettered. Generous,
+/// since messages that a receiver had fetched in advance and never looked at count as well when that receiver dies.
+pub const DELIVERY_LIMIT: u32 = 100;
 
 /// The largest message that any queue takes, in bytes. RabbitMQ 3.10 closes the channel above 128 MiB.
 pub const MAX_MESSAGE: usize = 128 << 20;
