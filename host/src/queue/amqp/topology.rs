@@ -76,9 +76,14 @@ pub(super) async fn status(channel: &Channel, kind: QueueKind, name: ShortString
         channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await?;
         return Ok(QueueStatus::default());
     }
-    let options = QueueDeclareOptions { passive: true, ..Default::default() };
-    let queue = channel.queue_declare(name, options, FieldTable::default()).await?;
+    let queue = check_queue(channel, name).await?;
     Ok(QueueStatus { messages: queue.message_count().into(), consumers: queue.consumer_count().into() })
+}
+
+/// Fails if the queue does not exist.
+pub(super) async fn check_queue(channel: &Channel, name: ShortString) -> lapin::Result<lapin::Queue> {
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(name, options, FieldTable::default()).await
 }
 
 /// A queue of a broadcast's receiver: a new name each time, since that of a lost connection may still be there.
