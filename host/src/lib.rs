@@ -1,6 +1,17 @@
 //! Palfrey: a distributed task system whose workers never have to be rebuilt.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
-#![warn(missing_docs)]
 
+pub mod channel;
+pub mod config;
+pub mod directive;
+pub mod engine;
+pub mod plugin;
 pub mod queue;
+pub mod runtime;
 pub mod task;
+pub mod worker;
+
+pub use config::Config;
+pub use directive::JobError;
+pub use runtime::Runtime;
+pub use worker::WorkerRuntime;

@@ -64,7 +64,7 @@ impl QueueSpec {
 const DEAD_SUFFIX: &str = ".dead";
 
 /// What is asked of the broker for each message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Durability {
     /// Messages are written to disk, and publishing waits until the broker has confirmed that it keeps the message.
     /// Nothing is lost.

@@ -115,6 +115,37 @@ impl ExecutionError {
     }
 }
 
+/// What follows a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// Another attempt, after a pause.
+    Retry(Duration),
+    /// The element has no output, and the job goes on.
+    Ignore(ExecutionError),
+    /// The job ends.
+    Terminate(ExecutionError),
+}
+
+impl ExecutionError {
+    /// Decides what follows this failure in a given attempt, counted from zero.
+    pub fn after_attempt(self, attempt: u32) -> AfterFailure {
+        let error = match self.cause {
+            Cause::Transient { retry, exhausted } => match retry.delay_after(attempt) {
+                Some(delay) => return AfterFailure::Retry(delay),
+                None => {
+                    let attempts = attempt.saturating_add(1);
+                    Self { cause: Cause::RetriesExhausted { attempts, strategy: exhausted }, ..self }
+                }
+            },
+            _ => self,
+        };
+        match error.strategy() {
+            Some(FatalStrategy::Ignore) => AfterFailure::Ignore(error),
+            _ => AfterFailure::Terminate(error),
+        }
+    }
+}
+
 impl fmt::Display for ExecutionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.operation)?;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use palfrey_sdk::Serializer;
 use serde::{Deserialize, Serialize};
 
-pub use error::{Cause, ExecutionError};
+pub use error::{AfterFailure, Cause, ExecutionError};
 pub use id::{Digest, OperationId, ParseIdError, Requirement, RoutingKey, TaskId, is_kebab_case};
 pub use packed::{Packed, PackedBuilder, PackedError};
 

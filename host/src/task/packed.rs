@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Encoded elements packed into one buffer with their end offsets: the variable-size binary layout of
 /// [Apache Arrow](https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-layout) without its leading zero.
@@ -116,6 +116,17 @@ impl Packed {
         Self { bytes: self.bytes.slice(start..end), ends: ends.iter().map(|&end| end - start as u32).collect() }
     }
 
+    /// The elements but one, copied.
+    ///
+    /// # Panics
+    /// If there is no element at the index.
+    pub fn without(&self, index: usize) -> Self {
+        let mut rest = PackedBuilder::default();
+        rest.extend(&self.slice(0..index));
+        rest.extend(&self.slice(index + 1..self.len()));
+        rest.build()
+    }
+
     fn start(&self, index: usize) -> usize {
         if index == 0 { 0 } else { self.ends[index - 1] as usize }
     }
@@ -134,7 +145,7 @@ impl<T: AsRef<[u8]>> FromIterator<T> for Packed {
 /// Packs elements as they come.
 #[derive(Debug, Default)]
 pub struct PackedBuilder {
-    bytes: BytesMut,
+    bytes: Vec<u8>,
     ends: Vec<u32>,
 }
 
@@ -145,6 +156,30 @@ impl PackedBuilder {
     /// If the elements together exceed 4 GiB, the most that an offset can say. Limits on messages are far below that.
     pub fn push(&mut self, element: &[u8]) {
         self.bytes.extend_from_slice(element);
+        self.end_element();
+    }
+
+    /// Appends the element that `write` puts behind what is there, without a copy in between. If it fails nothing is
+    /// appended.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    ///
+    /// # Panics
+    /// As [`push`](Self::push).
+    pub fn push_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let before = self.bytes.len();
+        match write(&mut self.bytes) {
+            Ok(()) => self.end_element(),
+            Err(error) => {
+                self.bytes.truncate(before);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_element(&mut self) {
         self.ends.push(u32::try_from(self.bytes.len()).expect("a batch is smaller than 4 GiB"));
     }
 
@@ -172,7 +207,7 @@ impl PackedBuilder {
 
     /// The packed list. The builder is empty afterwards and can be used again.
     pub fn build(&mut self) -> Packed {
-        Packed { bytes: self.bytes.split().freeze(), ends: std::mem::take(&mut self.ends) }
+        Packed { bytes: std::mem::take(&mut self.bytes).into(), ends: std::mem::take(&mut self.ends) }
     }
 }
 

@@ -1,0 +1,15 @@
+use palfrey_sdk::{Operation, RemoteExecute, Result};
+
+#[derive(RemoteExecute)]
+struct AddOne;
+
+impl Operation for AddOne {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&self, number: u64) -> Result<u64> {
+        Ok(number)
+    }
+}
+
+fn main() {}

@@ -1,0 +1,3 @@
+palfrey_sdk::registry!();
+
+fn main() {}

@@ -1,0 +1,16 @@
+use palfrey_sdk::{Operation, RemoteExecute, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, RemoteExecute)]
+struct Zählen;
+
+impl Operation for Zählen {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&self, number: u64) -> Result<u64> {
+        Ok(number)
+    }
+}
+
+fn main() {}

@@ -1,0 +1,319 @@
+//! A channel of tasks and the channel of their results, tied together.
+//!
+//! The two sides share a record of the tasks whose results have not been acknowledged. It answers three questions: is this
+//! result the first of its task, which task was it, and is the stream complete. The record is a plain value under a mutex
+//! that is held for a look-up; nothing waits while holding it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use futures::{Stream, StreamExt, stream::FusedStream, task::AtomicWaker};
+
+use super::{Receiver, Sender};
+use crate::{
+    queue::{Acker, QueueError},
+    task::{AnyTask, AnyTaskResult, TaskId, wire::Message as _},
+};
+
+/// Ties a sender of tasks to the receiver of their results.
+///
+/// The stream ends when the sender (with all its clones) was closed or dropped *and* every result was acknowledged. It
+/// yields the first result of each task; later ones, which the broker delivers after a lost connection and a worker sends
+/// when it executed a task twice, are acknowledged and dropped. The acker of a result is composed: it settles the
+/// delivery and then the record.
+///
+/// `T` is what the sender wants to remember of a task until its result is there.
+pub fn coordinated<T: Send + Sync + 'static>(
+    sender: Sender<AnyTask>,
+    results: Receiver<AnyTaskResult>,
+) -> (CoordinatedSender<T>, CoordinatedStream<T>) {
+    let shared = Arc::new(Shared {
+        record: Mutex::new(Record { waiting: HashMap::new(), unacknowledged: 0, next_id: 0, senders: 1 }),
+        changed: AtomicWaker::new(),
+    });
+    let sender = CoordinatedSender { outlet: Outlet { sender, shared: shared.clone() }, open: true };
+    (sender, CoordinatedStream { results, shared, ended: false })
+}
+
+struct Shared<T> {
+    record: Mutex<Record<T>>,
+    /// Woken when the stream may have become complete.
+    changed: AtomicWaker,
+}
+
+struct Record<T> {
+    /// Tasks that were sent, or are about to be, and have no result yet.
+    waiting: HashMap<TaskId, Arc<Sent<T>>>,
+    /// Results that were handed out and not yet acknowledged.
+    unacknowledged: usize,
+    next_id: u64,
+    /// Open senders.
+    senders: usize,
+}
+
+/// A task as it was sent, with what its sender wanted to remember of it.
+#[derive(Debug)]
+pub struct Sent<T> {
+    /// The task.
+    pub task: AnyTask,
+    /// What the sender wanted to remember.
+    pub tag: T,
+}
+
+impl<T> Record<T> {
+    fn is_complete(&self) -> bool {
+        self.senders == 0 && self.waiting.is_empty() && self.unacknowledged == 0
+    }
+}
+
+impl<T> Shared<T> {
+    fn record(&self) -> MutexGuard<'_, Record<T>> {
+        // A panic while the lock is held cannot leave the record half changed: each section is one step.
+        self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Changes the record, and wakes the stream if that completed it.
+    fn change<R>(&self, change: impl FnOnce(&mut Record<T>) -> R) -> R {
+        let mut record = self.record();
+        let changed = change(&mut record);
+        if record.is_complete() {
+            self.changed.wake();
+        }
+        changed
+    }
+}
+
+/// Sends tasks and remembers them until their results are acknowledged.
+pub struct CoordinatedSender<T> {
+    outlet: Outlet<T>,
+    open: bool,
+}
+
+impl<T: Send + Sync + 'static> CoordinatedSender<T> {
+    /// Gives the task its number, records it, and sends it. The returned future waits for the broker's confirm; it can be
+    /// awaited together with others. The task is recorded when this returns, not when the future is first polled.
+    ///
+    /// The future ends with [`QueueError::Closed`] if the sender was closed, and otherwise as
+    /// [`Publisher::publish`](crate::queue::Publisher::publish). A task that could not be sent is not waited for.
+    pub fn publish(&self, task: AnyTask, tag: T) -> impl Future<Output = Result<(), QueueError>> + Send + 'static {
+        let sent = self.open.then(|| self.outlet.publish(task, tag));
+        async move { sent.ok_or(QueueError::Closed)?.await }
+    }
+
+    /// Tasks that were sent and have no result yet.
+    pub fn in_flight(&self) -> usize {
+        self.outlet.shared.record().waiting.len()
+    }
+
+    /// No more tasks will be sent with this sender. Closing twice is harmless.
+    pub fn close(&mut self) {
+        if std::mem::replace(&mut self.open, false) {
+            self.outlet.shared.change(|record| record.senders -= 1);
+        }
+    }
+
+    /// A way to send tasks again that does not keep the stream of results open.
+    pub(crate) fn outlet(&self) -> Outlet<T> {
+        self.outlet.clone()
+    }
+}
+
+impl<T> Clone for CoordinatedSender<T> {
+    fn clone(&self) -> Self {
+        if self.open {
+            self.outlet.shared.record().senders += 1;
+        }
+        Self { outlet: self.outlet.clone(), open: self.open }
+    }
+}
+
+impl<T> Drop for CoordinatedSender<T> {
+    fn drop(&mut self) {
+        if self.open {
+            self.outlet.shared.change(|record| record.senders -= 1);
+        }
+    }
+}
+
+impl<T> fmt::Debug for CoordinatedSender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatedSender").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Sends recorded tasks, whoever is open. A task that is sent again while its result is unacknowledged keeps the stream
+/// open by that.
+pub(crate) struct Outlet<T> {
+    sender: Sender<AnyTask>,
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: Send + Sync + 'static> Outlet<T> {
+    /// See [`CoordinatedSender::publish`].
+    pub(crate) fn publish(
+        &self,
+        mut task: AnyTask,
+        tag: T,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send + 'static {
+        let (id, message) = {
+            let mut record = self.shared.record();
+            let id = TaskId(record.next_id);
+            record.next_id += 1;
+            task.id = id;
+            let message = task.encode();
+            record.waiting.insert(id, Arc::new(Sent { task, tag }));
+            (id, message)
+        };
+        let (sender, shared) = (self.sender.clone(), self.shared.clone());
+        async move {
+            let sent = sender.publish_encoded(message).await;
+            if sent.is_err() {
+                shared.change(|record| record.waiting.remove(&id));
+            }
+            sent
+        }
+    }
+}
+
+impl<T> Clone for Outlet<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), shared: self.shared.clone() }
+    }
+}
+
+/// The first result of each task.
+pub struct CoordinatedStream<T> {
+    results: Receiver<AnyTaskResult>,
+    shared: Arc<Shared<T>>,
+    ended: bool,
+}
+
+impl<T: Send + Sync + 'static> CoordinatedStream<T> {
+    /// Tells whether every task that was sent has been answered and acknowledged, also when the stream is gone.
+    pub(crate) fn all_settled(&self) -> impl Fn() -> bool + Send + 'static {
+        let shared = self.shared.clone();
+        move || {
+            let record = shared.record();
+            record.waiting.is_empty() && record.unacknowledged == 0
+        }
+    }
+}
+
+/// A task with its first result.
+#[derive(Debug)]
+pub struct Settled<T> {
+    /// The task as it was sent.
+    pub sent: Arc<Sent<T>>,
+    /// Its result.
+    pub result: AnyTaskResult,
+    /// Acknowledges the result.
+    pub acker: Box<dyn Acker>,
+}
+
+impl<T: Send + Sync + 'static> Stream for CoordinatedStream<T> {
+    type Item = Settled<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Settled<T>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.shared.changed.register(context.waker());
+        if self.shared.record().is_complete() {
+            self.ended = true;
+            return Poll::Ready(None);
+        }
+        while let Poll::Ready(received) = self.results.poll_next_unpin(context) {
+            let Some((result, transport)) = received else {
+                self.ended = true;
+                return Poll::Ready(None);
+            };
+            let first = {
+                let mut record = self.shared.record();
+                let sent = record.waiting.remove(&result.id);
+                record.unacknowledged += usize::from(sent.is_some());
+                sent
+            };
+            let Some(sent) = first else {
+                tracing::debug!(job = %result.routing_key, task = %result.id, "dropping the second result of a task");
+                tokio::spawn(async move {
+                    // If it fails the duplicate comes once more, and is dropped once more.
+                    _ = transport.ack().await;
+                });
+                continue;
+            };
+            let acker = Box::new(ComposedAcker { transport, shared: self.shared.clone(), sent: sent.clone() });
+            return Poll::Ready(Some(Settled { sent, result, acker }));
+        }
+        Poll::Pending
+    }
+}
+
+impl<T: Send + Sync + 'static> FusedStream for CoordinatedStream<T> {
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+impl<T> fmt::Debug for CoordinatedStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatedStream").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// Settles the delivery at the broker, and then the record.
+struct ComposedAcker<T> {
+    transport: Box<dyn Acker>,
+    shared: Arc<Shared<T>>,
+    sent: Arc<Sent<T>>,
+}
+
+impl<T> ComposedAcker<T> {
+    /// A stale delivery comes once more. The record has forgotten its task by then, so that it is dropped as a duplicate:
+    /// for whoever acknowledges, it is settled.
+    fn forget(shared: &Shared<T>, transport: Result<(), QueueError>) -> Result<(), QueueError> {
+        match transport {
+            Ok(()) | Err(QueueError::Stale) => {
+                shared.change(|record| record.unacknowledged -= 1);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl<T: Send + Sync + 'static> Acker for ComposedAcker<T> {
+    async fn ack(self: Box<Self>) -> Result<(), QueueError> {
+        let settled = self.transport.ack().await;
+        Self::forget(&self.shared, settled)
+    }
+
+    async fn nack(self: Box<Self>) -> Result<(), QueueError> {
+        // Remembered before it is handed back, so that it cannot come again unknown.
+        self.shared.change(|record| {
+            record.unacknowledged -= 1;
+            record.waiting.insert(self.sent.task.id, self.sent.clone());
+        });
+        match self.transport.nack().await {
+            Ok(()) | Err(QueueError::Stale) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {
+        let settled = self.transport.dead_letter(reason).await;
+        Self::forget(&self.shared, settled)
+    }
+}
+
+impl<T> fmt::Debug for ComposedAcker<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComposedAcker").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}

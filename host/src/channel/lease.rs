@@ -1,0 +1,83 @@
+//! Channels that go away with whoever leased them.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, future::BoxFuture};
+
+/// A value, usually a stream, that rests on a leased channel. Dropping it releases the lease.
+///
+/// The release runs on the tokio runtime in which the guard was made. If that runtime ends first, the channel goes away by
+/// itself as its reader is gone.
+pub struct LeaseGuard<S> {
+    leased: S,
+    lease: Lease,
+}
+
+struct Lease {
+    release: Option<BoxFuture<'static, ()>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            self.runtime.spawn(release);
+        }
+    }
+}
+
+impl<S> LeaseGuard<S> {
+    /// Guards a value. `release` runs once, when the guard is dropped or [released](Self::release).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(leased: S, release: impl Future<Output = ()> + Send + 'static) -> Self {
+        let lease = Lease { release: Some(Box::pin(release)), runtime: tokio::runtime::Handle::current() };
+        Self { leased, lease }
+    }
+
+    /// Releases the lease and waits until that is done.
+    pub async fn release(mut self) {
+        if let Some(release) = self.lease.release.take() {
+            release.await;
+        }
+    }
+
+    /// Guards what is made of the value under the same lease.
+    pub fn map<T>(self, change: impl FnOnce(S) -> T) -> LeaseGuard<T> {
+        LeaseGuard { leased: change(self.leased), lease: self.lease }
+    }
+}
+
+impl<S> Deref for LeaseGuard<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.leased
+    }
+}
+
+impl<S> DerefMut for LeaseGuard<S> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.leased
+    }
+}
+
+impl<S: Stream + Unpin> Stream for LeaseGuard<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        Pin::new(&mut self.leased).poll_next(context)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for LeaseGuard<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LeaseGuard").field(&self.leased).finish()
+    }
+}

@@ -1,0 +1,211 @@
+//! Channels: typed senders and receivers in different processes, with explicit acknowledgement.
+//!
+//! A [`Channel`] is a queue that carries one type of message. [`ChannelFactory`] hands them out: shared ones by name, and
+//! new ones on lease. [`coordinated`] ties a channel of tasks to the channel of their results, so that the stream of
+//! results knows when it is complete. Channels know how messages are encoded, and nothing of what they mean.
+
+mod coordinated;
+mod lease;
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream::BoxStream};
+
+use crate::{
+    queue::{Acker, Connection, Delivery, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus},
+    task::{RoutingKey, wire::Message},
+};
+
+pub(crate) use coordinated::Outlet;
+pub use coordinated::{CoordinatedSender, CoordinatedStream, Sent, Settled, coordinated};
+pub use lease::LeaseGuard;
+
+/// Who receives a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelType {
+    /// One of the receivers. Another one gets it if the first goes away before it acknowledged.
+    ExactlyOnce,
+    /// Every receiver that is there at the time.
+    Broadcast,
+}
+
+/// Hands out channels over one connection.
+#[derive(Debug, Clone)]
+pub struct ChannelFactory {
+    connection: Arc<dyn Connection>,
+    prefetch: u16,
+}
+
+impl ChannelFactory {
+    /// Channels over a connection. A receiver holds at most `prefetch` unacknowledged messages.
+    pub fn new(connection: Arc<dyn Connection>, prefetch: u16) -> Self {
+        Self { connection, prefetch }
+    }
+
+    /// The channel of a name, shared by whoever asks for it. It is created unless it exists.
+    ///
+    /// # Errors
+    /// If the broker refuses or cannot be reached.
+    pub async fn get<T: Message>(&self, name: &str, channel_type: ChannelType) -> Result<Channel<T>, QueueError> {
+        let kind = match channel_type {
+            ChannelType::ExactlyOnce => QueueKind::Tasks,
+            ChannelType::Broadcast => QueueKind::Broadcast,
+        };
+        let queue = self.connection.declare(&QueueSpec::new(name, kind)).await?;
+        Ok(self.channel(queue))
+    }
+
+    /// A new channel that this process reads and others write to, named by a new identifier. It goes away when it is
+    /// [released](Channel::release), or by itself some time after this process is gone.
+    ///
+    /// # Errors
+    /// If the broker refuses or cannot be reached.
+    pub async fn issue<T: Message>(&self) -> Result<(RoutingKey, Channel<T>), QueueError> {
+        let identifier = RoutingKey::random();
+        let queue = self.connection.declare(&QueueSpec::new(identifier.as_str(), QueueKind::Lease)).await?;
+        Ok((identifier, self.channel(queue)))
+    }
+
+    /// The other side of a channel that somebody has been [issued](Self::issue). Nothing is created.
+    pub fn leased<T: Message>(&self, identifier: &RoutingKey) -> Channel<T> {
+        self.channel(self.connection.handle(&QueueSpec::new(identifier.as_str(), QueueKind::Lease)))
+    }
+
+    /// The connection under the channels.
+    pub fn connection(&self) -> &Arc<dyn Connection> {
+        &self.connection
+    }
+
+    fn channel<T>(&self, queue: Arc<dyn QueueHandle>) -> Channel<T> {
+        Channel { connection: self.connection.clone(), queue, prefetch: self.prefetch, message: PhantomData }
+    }
+}
+
+/// A queue of messages of one type.
+pub struct Channel<T> {
+    connection: Arc<dyn Connection>,
+    queue: Arc<dyn QueueHandle>,
+    prefetch: u16,
+    message: PhantomData<fn() -> T>,
+}
+
+/// Messages with what settles them.
+pub type Receiver<T> = BoxStream<'static, (T, Box<dyn Acker>)>;
+
+impl<T: Message + Send + 'static> Channel<T> {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.queue.spec().name
+    }
+
+    /// A sender. Cheap to clone, and to use from many tasks at once.
+    ///
+    /// # Errors
+    /// If the connection is closed.
+    pub async fn sender(&self) -> Result<Sender<T>, QueueError> {
+        Ok(Sender { publisher: self.queue.publisher().await?, message: PhantomData })
+    }
+
+    /// The messages as they come. One that does not decode goes to the dead-letter queue with the reason, and the stream
+    /// goes on.
+    ///
+    /// # Errors
+    /// If the channel is gone, the connection is closed, or the broker refuses.
+    pub async fn receiver(&self) -> Result<Receiver<T>, QueueError> {
+        let deliveries = self.queue.consumer(self.prefetch).await?;
+        Ok(decoded(self.name().to_owned(), deliveries).boxed())
+    }
+
+    /// How many messages wait, and how many receivers there are.
+    ///
+    /// # Errors
+    /// If the channel is gone or the broker cannot be reached.
+    pub async fn status(&self) -> Result<QueueStatus, QueueError> {
+        self.queue.status().await
+    }
+
+    /// Deletes the channel with its messages.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached.
+    pub async fn release(&self) -> Result<(), QueueError> {
+        self.connection.delete(self.queue.spec()).await
+    }
+}
+
+fn decoded<T: Message + Send>(
+    channel: String,
+    deliveries: impl Stream<Item = Delivery> + Send,
+) -> impl Stream<Item = (T, Box<dyn Acker>)> + Send {
+    let channel = Arc::<str>::from(channel);
+    deliveries.filter_map(move |Delivery { payload, acker, .. }| {
+        let channel = channel.clone();
+        async move {
+            let size = payload.len();
+            match T::decode(payload) {
+                Ok(message) => Some((message, acker)),
+                Err(error) => {
+                    tracing::warn!(%channel, size, %error, "a message does not decode; it goes to the dead-letter queue");
+                    if let Err(error) = acker.dead_letter(&error.to_string()).await {
+                        tracing::warn!(%channel, %error, "could not dead-letter it; it will be delivered again");
+                    }
+                    None
+                }
+            }
+        }
+    })
+}
+
+impl<T> Clone for Channel<T> {
+    fn clone(&self) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            queue: self.queue.clone(),
+            prefetch: self.prefetch,
+            message: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Channel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("queue", self.queue.spec()).finish_non_exhaustive()
+    }
+}
+
+/// Sends messages of one type to one channel.
+pub struct Sender<T> {
+    publisher: Arc<dyn Publisher>,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T: Message> Sender<T> {
+    /// Sends a message, and waits until the broker has confirmed that it keeps it.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub async fn publish(&self, message: &T) -> Result<(), QueueError> {
+        self.publish_encoded(message.encode()).await
+    }
+
+    /// Sends the bytes of a message.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn publish_encoded(&self, message: Bytes) -> Result<(), QueueError> {
+        self.publisher.publish(message).await
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self { publisher: self.publisher.clone(), message: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sender").field(&self.publisher).finish()
+    }
+}

@@ -1,0 +1,244 @@
+//! What a process can be told from outside.
+
+use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+use palfrey_sdk::Serializer;
+
+use crate::{
+    engine::{EngineConfig, LimitRule, LimitRules, Limits},
+    queue::Durability,
+};
+
+/// How tasks travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Transport {
+    /// Within the process, which also holds the workers. Needs nothing installed.
+    #[default]
+    InMemory,
+    /// Over RabbitMQ, to workers anywhere.
+    Amqp,
+}
+
+/// Everything that can be configured. Each flag is also an environment variable.
+///
+/// [`Config::default`] reads nothing from outside: it is the in-memory runtime with one worker.
+///
+/// ```
+/// use palfrey_host::Config;
+///
+/// let config = Config { slots: Some(2.try_into()?), ..Config::default() };
+/// # Ok::<(), std::num::TryFromIntError>(())
+/// ```
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Config {
+    /// How tasks travel
+    #[arg(long, env = "PALFREY_RUNTIME", value_enum, default_value_t = Transport::InMemory, global = true)]
+    pub runtime: Transport,
+
+    /// Broker for `--runtime amqp`: amqp://user:password@host:port/vhost
+    #[arg(long, env = "PALFREY_AMQP_URI", value_name = "URI", hide_env_values = true, default_value = AmqpUri::LOCAL, global = true)]
+    pub amqp_uri: AmqpUri,
+
+    /// Channel that carries the tasks. Workers serve one; programs choose whom they speak to with it
+    #[arg(long, env = "PALFREY_TASK_BUS_ROUTING_KEY", value_name = "NAME", default_value = DEFAULT_ROUTING_KEY, global = true)]
+    pub task_bus_routing_key: String,
+
+    /// Encoding of inputs and outputs: postcard or cbor
+    #[arg(long, env = "PALFREY_SERIALIZER", value_name = "ENCODING", default_value_t = Serializer::Postcard, global = true)]
+    pub serializer: Serializer,
+
+    /// Whether the broker confirms every message and keeps it on disk, or a message may be lost with the broker
+    #[arg(long, env = "PALFREY_DURABILITY", value_enum, default_value_t = Durability::Confirmed, global = true)]
+    pub durability: Durability,
+
+    /// Workers within the process, for `--runtime in-memory`
+    #[arg(
+        long,
+        env = "PALFREY_WORKERS",
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Execution",
+        global = true
+    )]
+    pub workers: usize,
+
+    /// Tasks that a worker executes at once [default: number of cores]
+    #[arg(long, env = "PALFREY_SLOTS", value_name = "N", help_heading = "Execution", global = true)]
+    pub slots: Option<NonZeroUsize>,
+
+    /// Tasks that a worker holds, those under execution included [default: twice the slots]
+    #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
+    pub prefetch: Option<u16>,
+
+    /// Limits of operations: `time=5s,memory=64MiB` for all, `arith/mine:time=1h` for one, `arith:output=1MiB` for a
+    /// plugin's. Repeatable
+    #[arg(
+        long = "limit",
+        env = "PALFREY_LIMITS",
+        value_name = "RULE",
+        value_delimiter = ';',
+        help_heading = "Execution",
+        global = true
+    )]
+    pub limits: Vec<LimitRule>,
+
+    /// Folder for machine code and components, so that plugins are compiled once a machine
+    #[arg(long, env = "PALFREY_CACHE_DIR", value_name = "DIR", help_heading = "Execution", global = true)]
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Name of the channel that carries the tasks, unless another one is configured.
+pub const DEFAULT_ROUTING_KEY: &str = "default";
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            runtime: Transport::InMemory,
+            amqp_uri: AmqpUri(AmqpUri::LOCAL.to_owned()),
+            task_bus_routing_key: DEFAULT_ROUTING_KEY.to_owned(),
+            serializer: Serializer::Postcard,
+            durability: Durability::Confirmed,
+            workers: 1,
+            slots: None,
+            prefetch: None,
+            limits: Vec::new(),
+            cache_dir: None,
+        }
+    }
+}
+
+impl Config {
+    /// Tasks that a worker executes at once: as configured, or the number of cores.
+    pub fn slots(&self) -> NonZeroUsize {
+        self.slots.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Tasks that a worker holds: as configured, or twice the slots, so that a slot finds its next task at hand.
+    pub fn prefetch(&self) -> u16 {
+        self.prefetch.unwrap_or_else(|| u16::try_from(self.slots().get() * 2).unwrap_or(u16::MAX)).max(1)
+    }
+
+    /// The engine of a worker.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            slots: self.slots().get(),
+            cache_dir: self.cache_dir.clone(),
+            limits: LimitRules::new(Limits::default(), self.limits.iter().cloned()),
+            ..EngineConfig::default()
+        }
+    }
+
+    /// The engine of a process that only checks components before it deploys them.
+    pub fn checking_engine(&self) -> EngineConfig {
+        EngineConfig { slots: 1, ..self.engine() }
+    }
+
+    /// Who deploys, for the history of the registry: the user and the machine, as far as the environment tells.
+    pub fn who(&self) -> String {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+        match variable("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok()) {
+            Some(host) => format!("{user}@{}", host.trim()),
+            None => user,
+        }
+    }
+}
+
+/// Where the broker is, with the credentials that it asks for. They are printed nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AmqpUri(String);
+
+impl AmqpUri {
+    const LOCAL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
+
+    /// With the credentials.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AmqpUri {
+    type Err = InvalidAmqpUri;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAmqpUri> {
+        let uri = url::Url::parse(text).map_err(|error| InvalidAmqpUri(error.to_string()))?;
+        if !matches!(uri.scheme(), "amqp" | "amqps") {
+            return Err(InvalidAmqpUri(format!("the scheme is `{}`", uri.scheme())));
+        }
+        if uri.host_str().is_none_or(str::is_empty) {
+            return Err(InvalidAmqpUri("the host is missing".to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// An address that is not an AMQP URI.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an AMQP URI: {0}; write amqp://user:password@host:port/vhost")]
+pub struct InvalidAmqpUri(String);
+
+impl fmt::Display for AmqpUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match url::Url::parse(&self.0) {
+            Ok(mut uri) => {
+                if uri.password().is_some() {
+                    // Fails only for URIs that cannot have credentials, and those have none.
+                    _ = uri.set_password(Some("…"));
+                }
+                f.write_str(&percent_free(uri.as_str()))
+            }
+            Err(_) => f.write_str("amqp://…"),
+        }
+    }
+}
+
+/// The ellipsis in place of the password reads better unescaped.
+fn percent_free(uri: &str) -> String {
+    uri.replace("%E2%80%A6", "…")
+}
+
+impl fmt::Debug for AmqpUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let program = Program::parse_from(["program", "--amqp-uri", "amqp://ada:s3cret@host:5672/jobs"]);
+        assert_eq!(program.config.amqp_uri.expose(), "amqp://ada:s3cret@host:5672/jobs");
+        for printed in [format!("{program:?}"), format!("{:#?}", program.config), program.config.amqp_uri.to_string()] {
+            assert!(!printed.contains("s3cret"), "{printed}");
+            assert!(printed.contains("ada:…@host:5672"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_what_the_flags_default_to() {
+        let parsed = Program::parse_from(["program"]).config;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn an_address_that_is_not_amqp_says_what_to_write() {
+        let error = "http://host".parse::<AmqpUri>().unwrap_err().to_string();
+        assert!(
+            error.contains("scheme is `http`") && error.contains("amqp://user:password@host:port/vhost"),
+            "{error}"
+        );
+    }
+}

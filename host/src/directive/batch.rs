@@ -1,0 +1,140 @@
+//! How many elements travel together: one pure decision, in one place.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+/// How many elements travel in one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchSize {
+    /// Chosen from the measured time per element.
+    #[default]
+    Measured,
+    /// Always this many, the last batch excepted.
+    Fixed(NonZeroUsize),
+}
+
+/// What a batch should take to execute. Long against the cost of a task (tens of microseconds in memory, hundreds over a
+/// broker), short against a job, so that slots finish together and a lost worker loses little.
+const TARGET: Duration = Duration::from_millis(25);
+
+/// A batch is full at this many bytes, whatever its number of elements.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+
+/// The most elements in a batch: their offsets then take as much room as the smallest elements.
+const MAX_ELEMENTS: usize = 1 << 16;
+
+/// Chooses batch sizes from what executions took.
+///
+/// The first batches hold one element each. A measurement allows twice its own batch at the most, so that a size is never
+/// extrapolated far, and less when [`TARGET`] over the time per element is less. Toward the end of a source of known
+/// length, a batch is at most half of an even share of what remains: guided self-scheduling (Polychronopoulos and Kuck,
+/// 1987) with the factor of factoring (Hummel, Schonberg and Flynn, 1992).
+#[derive(Debug)]
+pub(crate) struct BatchRule {
+    size: BatchSize,
+    allowed: usize,
+    /// Seconds per element: an exponentially weighted mean.
+    per_element: Option<f64>,
+}
+
+impl BatchRule {
+    pub(crate) fn new(size: BatchSize) -> Self {
+        Self { size, allowed: 1, per_element: None }
+    }
+
+    /// Learns from an executed batch.
+    pub(crate) fn observe(&mut self, elements: usize, execution: Duration) {
+        const WEIGHT: f64 = 0.25;
+        if elements == 0 {
+            return;
+        }
+        let measured = execution.as_secs_f64() / elements as f64;
+        let mean = self.per_element.map_or(measured, |mean| mean + WEIGHT * (measured - mean));
+        self.per_element = Some(mean);
+        let wanted = if mean > 0.0 { TARGET.as_secs_f64() / mean } else { MAX_ELEMENTS as f64 };
+        let reachable = self.allowed.max(elements.saturating_mul(2));
+        self.allowed = (wanted as usize).clamp(1, reachable.min(MAX_ELEMENTS));
+    }
+
+    /// Elements in the next batch. `remaining` is what the source still has, where that is known; `slots` is how many
+    /// tasks the workers execute at once, as far as they have been heard of.
+    pub(crate) fn next(&self, remaining: Option<u64>, slots: usize) -> usize {
+        match self.size {
+            BatchSize::Fixed(size) => size.get(),
+            BatchSize::Measured => match remaining {
+                Some(remaining) => {
+                    let share = remaining / (2 * slots.max(1) as u64);
+                    self.allowed.min(usize::try_from(share).unwrap_or(usize::MAX)).max(1)
+                }
+                None => self.allowed,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batch sizes while every batch is executed at once at a constant time per element.
+    fn sizes(per_element: Duration, batches: usize) -> Vec<usize> {
+        let mut rule = BatchRule::new(BatchSize::Measured);
+        (0..batches)
+            .map(|_| {
+                let size = rule.next(None, 4);
+                rule.observe(size, per_element * size as u32);
+                size
+            })
+            .collect()
+    }
+
+    #[test]
+    fn batches_double_until_they_take_the_target() {
+        assert_eq!(sizes(Duration::from_micros(500), 9), [1, 2, 4, 8, 16, 32, 50, 50, 50]);
+    }
+
+    #[test]
+    fn an_operation_of_a_minute_travels_alone() {
+        assert_eq!(sizes(Duration::from_secs(60), 4), [1; 4]);
+    }
+
+    #[test]
+    fn an_operation_that_takes_no_time_is_bounded() {
+        assert_eq!(sizes(Duration::ZERO, 40).last(), Some(&MAX_ELEMENTS));
+    }
+
+    #[test]
+    fn one_slow_element_shrinks_the_batches_and_fast_ones_let_them_grow_again() {
+        let mut rule = BatchRule::new(BatchSize::Measured);
+        for _ in 0..20 {
+            let size = rule.next(None, 1);
+            rule.observe(size, Duration::from_micros(1) * size as u32);
+        }
+        let fast = rule.next(None, 1);
+        rule.observe(1, Duration::from_secs(10));
+        assert_eq!(rule.next(None, 1), 1);
+        for _ in 0..100 {
+            let size = rule.next(None, 1);
+            rule.observe(size, Duration::from_micros(1) * size as u32);
+        }
+        assert!(rule.next(None, 1) > fast / 2);
+    }
+
+    #[test]
+    fn the_end_of_a_source_is_shared_among_the_slots() {
+        let mut rule = BatchRule::new(BatchSize::Measured);
+        for _ in 0..20 {
+            let size = rule.next(None, 4);
+            rule.observe(size, Duration::from_nanos(100) * size as u32);
+        }
+        assert_eq!(rule.next(Some(800), 4), 100);
+        assert_eq!(rule.next(Some(1), 4), 1);
+        assert_eq!(rule.next(Some(0), 4), 1);
+    }
+
+    #[test]
+    fn a_fixed_size_stays() {
+        let mut rule = BatchRule::new(BatchSize::Fixed(NonZeroUsize::new(7).unwrap()));
+        rule.observe(7, Duration::from_secs(100));
+        assert_eq!(rule.next(Some(3), 4), 7);
+    }
+}

@@ -1,0 +1,502 @@
+//! One evaluation of a directive: the loop between the source, the workers and the reader.
+//!
+//! [`Job::advance`] waits for the next [`Event`] and handles it. It owns all state of the job; nothing is shared and no
+//! task is spawned, so that dropping the job ends it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    ops::Range,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use palfrey_sdk::Serializer;
+use tokio::time::Instant;
+
+use super::{
+    JobError, JobOptions, JobProgress,
+    batch::{BatchRule, MAX_BYTES},
+    fold_tree::FoldTree,
+    plan::Plan,
+    source::Source,
+};
+use crate::{
+    channel::{Channel, Settled},
+    queue::QueueError,
+    runtime::{JobLease, Runtime},
+    task::{
+        AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
+        TaskOutcome, WorkerReport,
+    },
+};
+
+/// Tasks in flight at the least, unless it is set: enough to find out about workers that have not answered yet.
+const MIN_WINDOW: usize = 64;
+
+/// Tasks in flight for each slot: one under execution, one prefetched, and two on their way.
+const TASKS_PER_SLOT: usize = 4;
+
+/// Bytes of inputs in flight, at the most. One task is always sent.
+const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
+
+/// A job that waits this long without a result says what for.
+const STALL: Duration = Duration::from_secs(2);
+
+/// Which part of the job a task stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// Elements of the source.
+    range: Range<u64>,
+    /// What the task's inputs are.
+    inputs: Inputs,
+}
+
+#[derive(Debug, Clone)]
+enum Inputs {
+    /// The elements of the range, but for those left out because they failed in a way to be ignored.
+    Elements { left_out: Vec<u64> },
+    /// Partial results of a fold.
+    Partials,
+}
+
+impl Piece {
+    fn elements(range: Range<u64>) -> Self {
+        Self { range, inputs: Inputs::Elements { left_out: Vec::new() } }
+    }
+
+    /// Index in the source of the element at a position of the task's batch.
+    fn element(&self, position: u32) -> Option<u64> {
+        match &self.inputs {
+            Inputs::Partials => None,
+            Inputs::Elements { left_out } => {
+                let position = position as usize;
+                self.range.clone().filter(|index| left_out.binary_search(index).is_err()).nth(position)
+            }
+        }
+    }
+}
+
+enum Event {
+    Pulled(Pulled),
+    Settled(Box<Settled<Piece>>),
+    Published(Result<(), QueueError>),
+    Retry(Box<(AnyTask, Piece)>),
+    Lost,
+    Stalled,
+    TimedOut,
+}
+
+enum Pulled {
+    /// The batch is full, or nobody has anything to do and the source keeps them waiting.
+    Batch,
+    End,
+    Failed(JobError),
+}
+
+pub(crate) struct Job<'a> {
+    source: Box<dyn Source + 'a>,
+    source_ended: bool,
+    stages: Vec<Stage>,
+    serializer: Serializer,
+    options: JobOptions,
+    lease: JobLease<Piece>,
+    workers: Channel<AnyTask>,
+    /// Elements that have been pulled from the source and not been sent.
+    batch: PackedBuilder,
+    /// Index of the element that is pulled next.
+    pulled: u64,
+    done: u64,
+    rule: BatchRule,
+    /// Slots of the workers that have been heard of.
+    slots: HashMap<String, usize>,
+    bytes_in_flight: usize,
+    publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
+    /// Tasks that wait for their next attempt.
+    retries: FuturesUnordered<BoxFuture<'static, (AnyTask, Piece)>>,
+    /// Outputs that the reader has not taken.
+    ready: VecDeque<(u64, Bytes)>,
+    tree: FoldTree,
+    /// The identity, if the source was empty.
+    empty: Option<Bytes>,
+    deadline: Option<Instant>,
+    last_result: Instant,
+    /// What the job waits for, once it has said so.
+    stalled: Option<String>,
+}
+
+impl<'a> Job<'a> {
+    /// Resolves the plan, and leases the channel of the results. Nothing is sent yet.
+    pub(crate) async fn start(
+        runtime: &Runtime,
+        source: Box<dyn Source + 'a>,
+        plan: &Plan<'_>,
+        options: JobOptions,
+    ) -> Result<Self, JobError> {
+        let stages = resolve_when_deployed(runtime, plan, &options).await?;
+        let lease = runtime.lease_job().await?;
+        let now = Instant::now();
+        Ok(Self {
+            source,
+            source_ended: false,
+            stages,
+            serializer: runtime.serializer(),
+            lease,
+            workers: runtime.task_channel().clone(),
+            batch: PackedBuilder::default(),
+            pulled: 0,
+            done: 0,
+            rule: BatchRule::new(options.batch_size),
+            slots: HashMap::new(),
+            bytes_in_flight: 0,
+            publishing: FuturesUnordered::new(),
+            retries: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            tree: FoldTree::default(),
+            empty: None,
+            deadline: options.timeout.map(|timeout| now + timeout),
+            last_result: now,
+            stalled: None,
+            options,
+        })
+    }
+
+    /// The next output of a plan without a fold.
+    pub(crate) async fn next_output(&mut self) -> Result<Option<(u64, Bytes)>, JobError> {
+        loop {
+            if let Some(output) = self.ready.pop_front() {
+                return Ok(Some(output));
+            }
+            if self.is_idle() {
+                return Ok(None);
+            }
+            self.advance().await?;
+        }
+    }
+
+    /// The result of a plan with a fold.
+    pub(crate) async fn folded(&mut self) -> Result<Bytes, JobError> {
+        loop {
+            if self.is_idle() {
+                if let Some(result) = self.empty.take().or_else(|| self.tree.result(self.pulled).cloned()) {
+                    return Ok(result);
+                }
+                if self.tree.len() == 0 {
+                    // The source was empty: a fold of nothing is the identity.
+                    self.send(Piece::elements(0..0), Packed::default(), 0);
+                }
+                while let Some((range, partials)) = self.tree.take_run(true) {
+                    self.send_partials(range, partials);
+                }
+            }
+            self.advance().await?;
+        }
+    }
+
+    /// Whether everything that was taken from the source has been dealt with.
+    fn is_idle(&self) -> bool {
+        self.source_ended && self.batch.is_empty() && self.in_flight() == 0
+    }
+
+    fn in_flight(&self) -> usize {
+        self.lease.sender.in_flight() + self.retries.len()
+    }
+
+    fn folds(&self) -> bool {
+        self.stages.last().is_some_and(|stage| stage.apply == Apply::Fold)
+    }
+
+    /// Waits for the next event, and handles it.
+    async fn advance(&mut self) -> Result<(), JobError> {
+        match self.wait().await {
+            Event::Settled(settled) => self.settle(*settled).await,
+            Event::Pulled(Pulled::Batch) => {
+                self.send_batch();
+                Ok(())
+            }
+            Event::Pulled(Pulled::End) => {
+                self.source_ended = true;
+                if !self.batch.is_empty() {
+                    self.send_batch();
+                }
+                Ok(())
+            }
+            Event::Pulled(Pulled::Failed(error)) => Err(error),
+            Event::Published(sent) => Ok(sent?),
+            Event::Retry(retry) => {
+                let (task, piece) = *retry;
+                self.publish(task, piece);
+                Ok(())
+            }
+            Event::Lost => Err(QueueError::Closed.into()),
+            Event::Stalled => {
+                self.say_what_it_waits_for().await;
+                Ok(())
+            }
+            Event::TimedOut => Err(self.timed_out().await),
+        }
+    }
+
+    async fn wait(&mut self) -> Event {
+        let slots = self.slots.values().sum::<usize>();
+        let in_flight = self.in_flight();
+        let window = self.options.in_flight.map_or(MIN_WINDOW.max(TASKS_PER_SLOT * slots), usize::from);
+        let pulls = !self.source_ended && in_flight < window && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
+        let size = self.rule.next(self.source.remaining(), slots);
+        let hungry = in_flight < slots.max(1);
+        let stall = self.stalled.is_none().then(|| self.last_result + STALL);
+        let Self { source, serializer, batch, pulled, lease, publishing, retries, deadline, .. } = self;
+
+        let pull = poll_fn(|context| {
+            while batch.len() < size && batch.byte_len() < MAX_BYTES {
+                match source.poll_next_into(context, *serializer, batch) {
+                    Poll::Ready(Some(Ok(()))) => *pulled += 1,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Pulled::Failed(error)),
+                    Poll::Ready(None) => return Poll::Ready(Pulled::End),
+                    Poll::Pending if hungry && !batch.is_empty() => break,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Pulled::Batch)
+        });
+
+        tokio::select! {
+            biased;
+            () = sleep_until(*deadline) => Event::TimedOut,
+            settled = lease.results.next() => settled.map_or(Event::Lost, |settled| Event::Settled(Box::new(settled))),
+            Some(sent) = publishing.next() => Event::Published(sent),
+            Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
+            pulled = pull, if pulls => Event::Pulled(pulled),
+            () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
+        }
+    }
+
+    fn send_batch(&mut self) {
+        let inputs = self.batch.build();
+        let range = self.pulled - inputs.len() as u64..self.pulled;
+        if self.stages.is_empty() {
+            self.done = range.end;
+            self.ready.extend(range.zip(inputs.iter()));
+            return;
+        }
+        self.send(Piece::elements(range), inputs, 0);
+    }
+
+    fn send_partials(&mut self, range: Range<u64>, partials: Packed) {
+        self.send(Piece { range, inputs: Inputs::Partials }, partials, 0);
+    }
+
+    fn send(&mut self, piece: Piece, inputs: Packed, attempt: u32) {
+        let stages = match piece.inputs {
+            Inputs::Elements { .. } => self.stages.clone(),
+            Inputs::Partials => self.stages[self.stages.len() - 1..].to_vec(),
+        };
+        let task = AnyTask {
+            routing_key: self.lease.routing_key.clone(),
+            id: TaskId(0),
+            metadata: Bytes::new(),
+            serializer: self.serializer,
+            attempt,
+            stages,
+            inputs,
+        };
+        self.publish(task, piece);
+    }
+
+    fn publish(&mut self, task: AnyTask, piece: Piece) {
+        self.bytes_in_flight += task.inputs.bytes().len();
+        self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
+    }
+
+    async fn settle(&mut self, settled: Settled<Piece>) -> Result<(), JobError> {
+        let Settled { sent, result, acker } = settled;
+        let (task, piece) = (&sent.task, &sent.tag);
+        self.last_result = Instant::now();
+        self.stalled = None;
+        self.bytes_in_flight -= task.inputs.bytes().len();
+        self.slots.insert(result.report.worker.clone(), result.report.slots as usize);
+        match result.outcome {
+            TaskOutcome::Executed { outputs, failed } => {
+                if let Inputs::Elements { .. } = piece.inputs {
+                    self.rule.observe(task.inputs.len(), result.report.execution);
+                }
+                self.take_outputs(task, piece, &outputs, failed, &result.report)?;
+            }
+            TaskOutcome::Failed(error) => self.retry_task(task, piece, error)?,
+        }
+        acker.ack().await?;
+        if let Some(report) = &self.options.progress {
+            let total = self.source.remaining().map(|remaining| self.pulled + remaining);
+            report(JobProgress { done: self.done, taken: self.pulled, total });
+        }
+        Ok(())
+    }
+
+    fn take_outputs(
+        &mut self,
+        task: &AnyTask,
+        piece: &Piece,
+        outputs: &Packed,
+        failed: Vec<ElementFailure>,
+        report: &WorkerReport,
+    ) -> Result<(), JobError> {
+        let expected = if self.folds() { 1 } else { task.inputs.len().saturating_sub(failed.len()) };
+        if outputs.len() != expected {
+            let reason = format!(
+                "{} inputs and {} failures, but {} outputs instead of {expected}",
+                task.inputs.len(),
+                failed.len(),
+                outputs.len()
+            );
+            return Err(JobError::Protocol { worker: report.worker.clone(), reason });
+        }
+        if self.folds() {
+            match outputs.get(0) {
+                Some(partial) if piece.range.is_empty() => self.empty = Some(partial),
+                Some(partial) => {
+                    self.tree.insert(piece.range.clone(), partial);
+                    if let Some((range, partials)) = self.tree.take_run(false) {
+                        self.send_partials(range, partials);
+                    }
+                }
+                None => {}
+            }
+            if let Inputs::Elements { .. } = piece.inputs {
+                self.done += piece.range.end - piece.range.start;
+            }
+            return Ok(());
+        }
+        let mut failed = failed.into_iter().peekable();
+        let mut outputs = outputs.iter();
+        for position in 0..task.inputs.len() as u32 {
+            let index = piece.range.start + u64::from(position);
+            if let Some(failure) = failed.next_if(|failure| failure.index == position) {
+                let inputs = task.inputs.slice(position as usize..position as usize + 1);
+                let alone = AnyTask { inputs, ..task.clone() };
+                self.retry_element(&alone, Piece::elements(index..index + 1), failure.error)?;
+            } else if let Some(output) = outputs.next() {
+                self.done += 1;
+                self.ready.push_back((index, output));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with the failure of one element of a plan without a fold.
+    fn retry_element(&mut self, task: &AnyTask, piece: Piece, error: ExecutionError) -> Result<(), JobError> {
+        let error = ExecutionError { element: Some(piece.range.start), ..error };
+        match error.after_attempt(task.attempt) {
+            AfterFailure::Retry(delay) => self.retry(task.clone(), piece, delay),
+            AfterFailure::Ignore(error) => {
+                self.done += 1;
+                tracing::debug!(%error, "ignoring the failure of an element, as its operation asks for");
+            }
+            AfterFailure::Terminate(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Deals with a task that has no outputs at all.
+    fn retry_task(&mut self, task: &AnyTask, piece: &Piece, error: ExecutionError) -> Result<(), JobError> {
+        let position = error.element;
+        let element = position.and_then(|position| piece.element(u32::try_from(position).ok()?));
+        match (ExecutionError { element, ..error }).after_attempt(task.attempt) {
+            AfterFailure::Retry(delay) => self.retry(task.clone(), piece.clone(), delay),
+            AfterFailure::Terminate(error) => return Err(error.into()),
+            AfterFailure::Ignore(error) => match (&piece.inputs, element, position) {
+                (Inputs::Elements { left_out }, Some(element), Some(position)) => {
+                    tracing::debug!(%error, "leaving an element out, as its operation asks for");
+                    let mut left_out = left_out.clone();
+                    left_out.insert(left_out.partition_point(|&index| index < element), element);
+                    let inputs = task.inputs.without(position as usize);
+                    let piece = Piece { range: piece.range.clone(), inputs: Inputs::Elements { left_out } };
+                    self.send(piece, inputs, 0);
+                }
+                // A partial result cannot be left out: the elements in it did not fail.
+                _ => return Err(error.into()),
+            },
+        }
+        Ok(())
+    }
+
+    fn retry(&mut self, task: AnyTask, piece: Piece, delay: Duration) {
+        let task = AnyTask { attempt: task.attempt + 1, ..task };
+        if delay.is_zero() {
+            self.publish(task, piece);
+        } else {
+            self.retries.push(Box::pin(async move {
+                tokio::time::sleep(delay).await;
+                (task, piece)
+            }));
+        }
+    }
+
+    async fn timed_out(&mut self) -> JobError {
+        let waiting_for = match self.stalled.take() {
+            Some(known) => known,
+            None => diagnosis(&self.workers, self.in_flight()).await,
+        };
+        JobError::Timeout { timeout: self.options.timeout.unwrap_or_default(), waiting_for }
+    }
+
+    async fn say_what_it_waits_for(&mut self) {
+        let in_flight = self.in_flight();
+        let waiting_for = diagnosis(&self.workers, in_flight).await;
+        tracing::warn!(job = %self.lease.routing_key, "no result for {STALL:?}: {waiting_for}");
+        self.stalled = Some(waiting_for);
+    }
+}
+
+/// What a job waits for, in words for people.
+async fn diagnosis(workers: &Channel<AnyTask>, in_flight: usize) -> String {
+    let bus = workers.name();
+    match workers.status().await {
+        Ok(status) if status.consumers == 0 => format!(
+            "no worker takes tasks from `{bus}` ({in_flight} are sent); start one with `palfrey worker`, or check the \
+             task-bus routing key"
+        ),
+        Ok(status) => format!(
+            "{in_flight} tasks are with {} workers of `{bus}`, where {} tasks wait",
+            status.consumers, status.messages
+        ),
+        Err(error) => format!("the state of `{bus}` is unknown: {error}"),
+    }
+}
+
+/// Resolves the plan now or, if the job is to wait for its plugins, when they are deployed.
+async fn resolve_when_deployed(
+    runtime: &Runtime,
+    plan: &Plan<'_>,
+    options: &JobOptions,
+) -> Result<Vec<Stage>, JobError> {
+    let mut changes = runtime.registry().subscribe();
+    let started = Instant::now();
+    let deadline = options.timeout.map(|timeout| started + timeout);
+    let mut stall = Some(started + STALL);
+    loop {
+        changes.mark_unchanged();
+        let missing = match plan.resolve(runtime.registry(), runtime.serializer()) {
+            Err(JobError::Resolve(missing)) if options.wait_for_plugins => missing,
+            resolved => return resolved,
+        };
+        tokio::select! {
+            changed = changes.changed() => changed.map_err(|_| QueueError::Closed)?,
+            () = sleep_until(stall.take()), if stall.is_some() => {
+                tracing::warn!("no task sent for {STALL:?}: waiting for a deployment, because {missing}");
+            }
+            () = sleep_until(deadline) => {
+                let timeout = options.timeout.unwrap_or_default();
+                return Err(JobError::Timeout { timeout, waiting_for: format!("a deployment, because {missing}") });
+            }
+        }
+    }
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,286 @@
+//! The calls of a plugin: what goes in, what comes out, and the checks in between.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use palfrey_sdk::{FatalStrategy, RetryStrategy, Serializer};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Plugin,
+    bindings::{exports::palfrey::plugin::operations as guest, palfrey::plugin::types as wit},
+    context::ProgressSink,
+    error::Stopped,
+    instance::{Answer, Request},
+    journal::cut,
+    limits::Limits,
+};
+use crate::task::{Cause, Packed};
+
+/// What is executed, under which conditions.
+#[derive(Clone)]
+pub struct Call<'a> {
+    /// The operation's name within the plugin.
+    pub operation: &'a str,
+    /// The encoded value of the operation.
+    pub config: &'a [u8],
+    /// Encoding of config, inputs and outputs.
+    pub serializer: Serializer,
+    /// Which try this is, counted from zero.
+    pub attempt: u32,
+    /// What the call may use. What exceeds the engine's own bounds is cut to them.
+    pub limits: Limits,
+    /// Stops the call, within milliseconds.
+    pub cancel: CancellationToken,
+    /// Receives reports of progress.
+    pub progress: Option<ProgressSink>,
+}
+
+impl<'a> Call<'a> {
+    /// A first attempt that nobody cancels or watches.
+    pub fn new(operation: &'a str, config: &'a [u8], limits: Limits) -> Self {
+        Self {
+            operation,
+            config,
+            serializer: Serializer::default(),
+            attempt: 0,
+            limits,
+            cancel: CancellationToken::new(),
+            progress: None,
+        }
+    }
+}
+
+/// What was finished of a batch that is mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapOutcome {
+    /// The outputs of all elements, or of those before the failure.
+    pub outputs: Packed,
+    /// The failure that stopped the batch, with the index of its element.
+    pub failure: Option<(u32, Failure)>,
+}
+
+/// A failure that an operation reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to do about it.
+    pub kind: FailureKind,
+    /// What happened.
+    pub message: String,
+    /// What caused it, the nearest cause first.
+    pub causes: Vec<String>,
+}
+
+/// The kinds of failures that an operation can report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Executing it again may succeed.
+    Transient {
+        /// How often and when to try again.
+        retry: RetryStrategy,
+        /// What it means when the retries are used up.
+        exhausted: FatalStrategy,
+    },
+    /// Executing it again would fail in the same way.
+    Fatal(FatalStrategy),
+    /// The config or the element could not be decoded.
+    BadInput {
+        /// Whether it was the config. Otherwise it was the element.
+        config: bool,
+        /// Byte offset at which decoding failed, where it is known.
+        position: Option<u32>,
+    },
+    /// The plugin has no such operation or monoid, or does not understand the encoding.
+    Unsupported,
+}
+
+impl From<FailureKind> for Cause {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Transient { retry, exhausted } => Self::Transient { retry, exhausted },
+            FailureKind::Fatal(strategy) => Self::Fatal { strategy },
+            FailureKind::BadInput { config, position } => Self::BadInput { config, position },
+            FailureKind::Unsupported => Self::Unsupported,
+        }
+    }
+}
+
+/// The longest message of a failure in bytes. More is cut.
+const MAX_MESSAGE: usize = 16 << 10;
+/// The most causes that are kept, the nearest ones.
+const MAX_CAUSES: usize = 32;
+/// The longest message of a cause in bytes. More is cut.
+const MAX_CAUSE: usize = 4 << 10;
+/// The most retries: enough for any outage, and not for ever.
+const MAX_RETRIES: u32 = 10_000;
+/// The longest pause before a retry.
+const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes that an answer may have besides its outputs: offsets come on top.
+const ANSWER_OVERHEAD: u64 = 1 << 20;
+
+impl Plugin {
+    /// Applies an operation to each input, in order, up to the first element that fails, in a fresh instance.
+    ///
+    /// It blocks the thread as long as the limits allow: call it within [`Engine::run`](super::Engine::run).
+    ///
+    /// # Errors
+    /// If the guest was stopped, or its answer breaks the contract. Nothing of the batch is known then.
+    pub fn map(&self, call: &Call<'_>, inputs: &Packed) -> Result<MapOutcome, Stopped> {
+        let request = self.request(call, inputs.len());
+        let Answer { value, stderr } = self.execute(request, |guest, store| {
+            guest.call_map(store, call.operation, call.config, call.serializer.name(), packed(inputs))
+        })?;
+        check_outcome(call, inputs, value).map_err(|cause| cause.stopped(stderr))
+    }
+
+    /// Combines the inputs to one element, from left to right, in a fresh instance. The inner error is the failure that
+    /// the monoid reports, with the index of its element.
+    ///
+    /// It blocks the thread as long as the limits allow: call it within [`Engine::run`](super::Engine::run).
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn fold(&self, call: &Call<'_>, inputs: &Packed) -> Result<Result<Bytes, (u32, Failure)>, Stopped> {
+        let request = self.request(call, 1);
+        let Answer { value, stderr } = self.execute(request, |guest, store| {
+            guest.call_fold(store, call.operation, call.config, call.serializer.name(), packed(inputs))
+        })?;
+        let checked = match value {
+            Ok(element) => check_output(call, element.len()).map(|()| Ok(element.into())),
+            Err(failure) => element_failure(call, inputs, failure).map(Err),
+        };
+        checked.map_err(|cause| cause.stopped(stderr))
+    }
+
+    /// The identity of a monoid, from a fresh instance. The inner error is the failure that the monoid reports.
+    ///
+    /// It blocks the thread as long as the limits allow: call it within [`Engine::run`](super::Engine::run).
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn empty(&self, call: &Call<'_>) -> Result<Result<Bytes, Failure>, Stopped> {
+        let request = self.request(call, 1);
+        let Answer { value, stderr } = self.execute(request, |guest, store| {
+            guest.call_empty(store, call.operation, call.config, call.serializer.name())
+        })?;
+        match value {
+            Ok(element) => check_output(call, element.len()).map(|()| Ok(element.into())),
+            Err(failure) => Ok(Err(convert(call, 0, failure))),
+        }
+        .map_err(|cause: Refusal| cause.stopped(stderr))
+    }
+
+    fn request<'a>(&self, call: &'a Call<'a>, elements: usize) -> Request<'a> {
+        let offsets = elements as u64 * size_of::<u32>() as u64;
+        Request {
+            operation: call.operation,
+            config: call.config,
+            attempt: call.attempt,
+            limits: call.limits,
+            answer: call.limits.output.saturating_add(offsets).saturating_add(ANSWER_OVERHEAD),
+            cancel: call.cancel.clone(),
+            progress: call.progress.as_ref().map(Arc::clone),
+        }
+    }
+}
+
+/// An answer that is not taken.
+enum Refusal {
+    TooLarge { size: usize, limit: u64 },
+    Contract(String),
+}
+
+impl Refusal {
+    fn stopped(self, stderr: String) -> Stopped {
+        let (cause, message) = match self {
+            Self::TooLarge { size, limit } => (
+                Cause::OutputTooLarge { limit },
+                format!("it has {}; `output` is the limit to raise", bytesize::ByteSize(size as u64)),
+            ),
+            Self::Contract(message) => (Cause::Contract, message),
+        };
+        Stopped { cause, message, stderr }
+    }
+}
+
+fn packed(inputs: &Packed) -> guest::PackedParam<'_> {
+    guest::PackedParam { bytes: inputs.bytes(), ends: inputs.ends() }
+}
+
+fn check_output(call: &Call<'_>, size: usize) -> Result<(), Refusal> {
+    let limit = call.limits.output;
+    if size as u64 > limit { Err(Refusal::TooLarge { size, limit }) } else { Ok(()) }
+}
+
+fn check_outcome(call: &Call<'_>, inputs: &Packed, outcome: guest::MapOutcome) -> Result<MapOutcome, Refusal> {
+    let guest::MapOutcome { outputs: guest::PackedResult { bytes, ends }, failure } = outcome;
+    check_output(call, bytes.len())?;
+    let outputs = Packed::new(bytes.into(), ends)
+        .map_err(|error| Refusal::Contract(format!("the outputs are malformed: {error}")))?;
+    let failure = failure.map(|failure| element_failure(call, inputs, failure)).transpose()?;
+    match &failure {
+        None if outputs.len() != inputs.len() => {
+            Err(Refusal::Contract(format!("it returned {} outputs for {} inputs", outputs.len(), inputs.len())))
+        }
+        Some((index, _)) if outputs.len() != *index as usize => Err(Refusal::Contract(format!(
+            "it returned {} outputs and the failure of element {index}, which should be the next one",
+            outputs.len()
+        ))),
+        _ => Ok(MapOutcome { outputs, failure }),
+    }
+}
+
+fn element_failure(call: &Call<'_>, inputs: &Packed, failure: wit::ElementFailure) -> Result<(u32, Failure), Refusal> {
+    let wit::ElementFailure { index, failure } = failure;
+    let Some(element) = inputs.get(index as usize) else {
+        return Err(Refusal::Contract(format!("it failed at element {index} of a batch of {}", inputs.len())));
+    };
+    Ok((index, convert(call, element.len(), failure)))
+}
+
+/// What a guest reports, within bounds.
+fn convert(call: &Call<'_>, element: usize, failure: wit::Failure) -> Failure {
+    let wit::Failure { kind, message, causes } = failure;
+    let kind = match kind {
+        wit::FailureKind::Transient(wit::TransientFailure { retry, exhausted }) => {
+            FailureKind::Transient { retry: retry_strategy(retry), exhausted: fatal_strategy(exhausted) }
+        }
+        wit::FailureKind::Fatal(strategy) => FailureKind::Fatal(fatal_strategy(strategy)),
+        wit::FailureKind::BadInput(wit::BadInput { what, position }) => {
+            let config = matches!(what, wit::Undecodable::Config);
+            let length = if config { call.config.len() } else { element };
+            // A position behind the end helps nobody.
+            FailureKind::BadInput { config, position: position.filter(|&position| position as usize <= length) }
+        }
+        wit::FailureKind::Unsupported => FailureKind::Unsupported,
+    };
+    let causes = causes.iter().take(MAX_CAUSES).map(|cause| cut(cause, MAX_CAUSE)).collect();
+    Failure { kind, message: cut(&message, MAX_MESSAGE), causes }
+}
+
+fn fatal_strategy(strategy: wit::FatalStrategy) -> FatalStrategy {
+    match strategy {
+        wit::FatalStrategy::Terminate => FatalStrategy::Terminate,
+        wit::FatalStrategy::Ignore => FatalStrategy::Ignore,
+    }
+}
+
+fn retry_strategy(strategy: wit::RetryStrategy) -> RetryStrategy {
+    let delay = |milliseconds| Duration::from_millis(milliseconds).min(MAX_DELAY);
+    match strategy {
+        wit::RetryStrategy::Never => RetryStrategy::Never,
+        wit::RetryStrategy::Immediate(wit::ImmediateRetry { max_retries }) => {
+            RetryStrategy::Immediate { max_retries: max_retries.min(MAX_RETRIES) }
+        }
+        wit::RetryStrategy::After(wit::DelayedRetry { max_retries, delay_ms }) => {
+            RetryStrategy::After { max_retries: max_retries.min(MAX_RETRIES), delay: delay(delay_ms) }
+        }
+        wit::RetryStrategy::Exponential(wit::ExponentialRetry { max_retries, min_delay_ms, max_delay_ms }) => {
+            RetryStrategy::Exponential {
+                max_retries: max_retries.min(MAX_RETRIES),
+                min_delay: delay(min_delay_ms),
+                max_delay: delay(max_delay_ms),
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `wasi:io` without waiting: whatever a guest waits for is there, or is a timer, or will never come.
+//!
+//! The functions of wasmtime-wasi are polled once. What is not ready then can only be a timer, because stdin is closed,
+//! stdout and stderr take everything, and there are no sockets: the clock skips to it. Without a timer the guest traps,
+//! so that no call can hold the thread beyond the reach of deadline and cancellation.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult,
+    bindings::{
+        io::{poll as async_poll, streams as async_streams},
+        sync::io::{poll, streams},
+    },
+};
+
+use super::clock::Clock;
+use crate::engine::error::Interruption;
+
+/// The parts of WASI's state that these interfaces use.
+pub(super) struct Io<'a> {
+    pub(super) table: &'a mut ResourceTable,
+    pub(super) clock: &'a Arc<Clock>,
+}
+
+/// The result of a future that has nothing to wait for.
+fn at_once<T>(future: impl Future<Output = T>) -> wasmtime::Result<T> {
+    future.now_or_never().ok_or_else(|| Interruption::Stuck.into())
+}
+
+/// The result of an operation on a stream that has nothing to wait for.
+fn stream_at_once<T>(future: impl Future<Output = StreamResult<T>>) -> StreamResult<T> {
+    at_once(future).map_err(StreamError::Trap)?
+}
+
+impl poll::Host for Io<'_> {
+    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        self.clock.forget();
+        loop {
+            let again = pollables.iter().map(|pollable| Resource::new_borrow(pollable.rep())).collect();
+            if let Some(ready) = async_poll::Host::poll(self.table, again).now_or_never() {
+                return ready;
+            }
+            if !self.clock.skip() {
+                return Err(Interruption::Stuck.into());
+            }
+        }
+    }
+}
+
+impl poll::HostPollable for Io<'_> {
+    fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        at_once(async_poll::HostPollable::ready(self.table, pollable))?
+    }
+
+    fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        poll::Host::poll(self, vec![pollable]).map(drop)
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        async_poll::HostPollable::drop(self.table, pollable)
+    }
+}
+
+impl streams::Host for Io<'_> {
+    fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<streams::StreamError> {
+        Ok(async_streams::Host::convert_stream_error(self.table, error)?.into())
+    }
+}
+
+impl streams::HostOutputStream for Io<'_> {
+    fn drop(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<()> {
+        at_once(async_streams::HostOutputStream::drop(self.table, stream))?
+    }
+
+    fn check_write(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<u64> {
+        async_streams::HostOutputStream::check_write(self.table, stream)
+    }
+
+    fn write(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        async_streams::HostOutputStream::write(self.table, stream, bytes)
+    }
+
+    fn blocking_write_and_flush(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        stream_at_once(async_streams::HostOutputStream::blocking_write_and_flush(self.table, stream, bytes))
+    }
+
+    fn write_zeroes(&mut self, stream: Resource<DynOutputStream>, len: u64) -> StreamResult<()> {
+        async_streams::HostOutputStream::write_zeroes(self.table, stream, len)
+    }
+
+    fn blocking_write_zeroes_and_flush(&mut self, stream: Resource<DynOutputStream>, len: u64) -> StreamResult<()> {
+        stream_at_once(async_streams::HostOutputStream::blocking_write_zeroes_and_flush(self.table, stream, len))
+    }
+
+    fn flush(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<()> {
+        async_streams::HostOutputStream::flush(self.table, stream)
+    }
+
+    fn blocking_flush(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<()> {
+        stream_at_once(async_streams::HostOutputStream::blocking_flush(self.table, stream))
+    }
+
+    fn splice(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        from: Resource<DynInputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        async_streams::HostOutputStream::splice(self.table, stream, from, len)
+    }
+
+    fn blocking_splice(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        from: Resource<DynInputStream>,
+        len: u64,
+    ) -> StreamResult<u64> {
+        stream_at_once(async_streams::HostOutputStream::blocking_splice(self.table, stream, from, len))
+    }
+
+    fn subscribe(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        async_streams::HostOutputStream::subscribe(self.table, stream)
+    }
+}
+
+impl streams::HostInputStream for Io<'_> {
+    fn drop(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<()> {
+        at_once(async_streams::HostInputStream::drop(self.table, stream))?
+    }
+
+    fn read(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        async_streams::HostInputStream::read(self.table, stream, len)
+    }
+
+    fn blocking_read(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<Vec<u8>> {
+        stream_at_once(async_streams::HostInputStream::blocking_read(self.table, stream, len))
+    }
+
+    fn skip(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<u64> {
+        async_streams::HostInputStream::skip(self.table, stream, len)
+    }
+
+    fn blocking_skip(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<u64> {
+        stream_at_once(async_streams::HostInputStream::blocking_skip(self.table, stream, len))
+    }
+
+    fn subscribe(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        async_streams::HostInputStream::subscribe(self.table, stream)
+    }
+}

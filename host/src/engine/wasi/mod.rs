@@ -1,0 +1,135 @@
+//! What a guest finds where it expects an operating system: nothing that is not the same on every machine.
+//!
+//! All of the command-line subset of WASI 0.2 is linked, because the standard libraries of most languages import it, and
+//! nothing is granted: no file, address, environment value or argument; stdin is closed; random numbers come from a seed;
+//! [`clock`] is virtual. What is printed goes to the [`journal`](super::journal), by [`stdio`]. No call blocks the thread:
+//! see [`io`].
+
+mod clock;
+mod io;
+mod stdio;
+
+use std::sync::Arc;
+
+use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::{
+    WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    p2::bindings::{
+        clocks::{monotonic_clock, wall_clock},
+        sync::io::{poll, streams},
+    },
+};
+
+use self::{clock::Clock, io::Io, stdio::Printer};
+use super::{context::SharedJournal, instance::State, journal::Stream};
+
+/// The interfaces that are linked, all of version 0.2, without their versions.
+pub(super) const INTERFACES: [&str; 27] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// The most handles (streams, pollables, errors) that a guest may hold at once: far more than a program needs, and little
+/// memory for the host.
+const MAX_HANDLES: usize = 10_000;
+
+/// The state behind WASI of one instance.
+pub(super) struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    clock: Arc<Clock>,
+}
+
+impl Wasi {
+    /// `seed` decides the random numbers.
+    pub(super) fn new(seed: Seed, journal: &SharedJournal) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let Seed(seed) = seed;
+        let mut insecure = seed;
+        insecure[0] ^= 1;
+        let ctx = WasiCtxBuilder::new()
+            .secure_random(ChaCha12Rng::from_seed(seed))
+            .insecure_random(ChaCha12Rng::from_seed(insecure))
+            .insecure_random_seed(u128::from_le_bytes(*seed.last_chunk().expect("32 bytes hold 16")))
+            .stdout(Printer::new(Stream::Stdout, journal))
+            .stderr(Printer::new(Stream::Stderr, journal))
+            // There is nothing to block on, and a hand-over to other threads would cost more than any call.
+            .allow_blocking_current_thread(true)
+            .build();
+        Self { ctx, table, clock: Arc::default() }
+    }
+}
+
+/// Where the random numbers of a call come from.
+pub(super) struct Seed([u8; 32]);
+
+impl Seed {
+    /// The operation and its config decide, not the batch: how elements are grouped must not decide what hash maps, which
+    /// take their seed when an instance starts, look like.
+    pub(super) fn of(plugin: &str, operation: &str, config: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        for part in [b"palfrey random numbers 1", plugin.as_bytes(), operation.as_bytes(), config] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Wasi { ctx, table, .. } = &mut self.wasi;
+        WasiCtxView { ctx, table }
+    }
+}
+
+/// Links everything.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    linker.allow_shadowing(true);
+    monotonic_clock::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
+    wall_clock::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
+    poll::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
+    streams::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+impl Io<'_> {
+    fn of(state: &mut State) -> Io<'_> {
+        let Wasi { table, clock, .. } = &mut state.wasi;
+        Io { table, clock }
+    }
+}
+
+impl HasData for Io<'static> {
+    type Data<'a> = Io<'a>;
+}

@@ -1,0 +1,262 @@
+//! What the two logs of the registry hold.
+//!
+//! The logs outlive releases: a worker reads what an older one wrote, and the other way round while an operator
+//! upgrades. Records are therefore CBOR, which names its fields, behind a byte that changes only when old readers would
+//! misunderstand. A new field gets `#[serde(default)]`.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use palfrey_sdk::Serializer;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{engine::Description, task::Digest};
+
+/// Version of the format. A record of another one is skipped with a warning.
+pub(super) const FORMAT: u8 = 1;
+
+/// Milliseconds since 1970, as the clock of whoever wrote the record had it. For people: nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// The time by this machine's clock.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The year 9999 is the last one that RFC 3339 can express.
+        const LAST: u64 = 253_402_300_799_000;
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(self.0.min(LAST))).fmt(f)
+    }
+}
+
+/// An entry of the log of deployments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Unique. A broker may keep a record twice when its confirm was lost; the second one changes nothing.
+    pub id: Uuid,
+    /// Who wrote it.
+    pub who: String,
+    /// When.
+    pub when: UnixMillis,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a record does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Deploys a component, whose chunks are in the other log already.
+    Activate(Activation),
+    /// Withdraws every version of a plugin.
+    Undeploy {
+        /// The plugin's name.
+        plugin: String,
+    },
+    /// Makes a component active again that was deployed before.
+    RollBack {
+        /// The plugin's name.
+        plugin: String,
+        /// What was active when this was decided. If something else is by now, the record is refused.
+        from: Option<Digest>,
+        /// What becomes active.
+        to: Digest,
+    },
+}
+
+/// A component that becomes the active one of its plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activation {
+    /// The component.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The number of its chunks.
+    pub chunks: u32,
+    /// What it says of itself: name, version, operations.
+    pub description: Description,
+    /// What it imports, for people.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// Whether it may take a version that was deployed with other bytes.
+    pub force: bool,
+}
+
+impl Record {
+    /// A record of this moment.
+    pub fn new(who: impl Into<String>, action: Action) -> Self {
+        Self { id: Uuid::now_v7(), who: who.into(), when: UnixMillis::now(), action }
+    }
+
+    /// The plugin that it is about.
+    pub fn plugin(&self) -> &str {
+        match &self.action {
+            Action::Activate(activation) => &activation.description.name,
+            Action::Undeploy { plugin } | Action::RollBack { plugin, .. } => plugin,
+        }
+    }
+
+    /// The bytes that are appended to the log.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// If the bytes are of another format, cut off, or no record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        decode(bytes)
+    }
+}
+
+/// A part of a component: an entry of the log of components.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The component.
+    pub digest: Digest,
+    /// Position of this part, counted from zero.
+    pub index: u32,
+    /// Number of parts.
+    pub of: u32,
+    /// The part.
+    pub bytes: Bytes,
+}
+
+impl Chunk {
+    /// Bytes in each chunk but the last: small beside any broker's limit on messages, large beside what a message costs.
+    pub const SIZE: usize = 256 << 10;
+
+    /// The number of chunks of a component with `size` bytes.
+    pub fn count(size: usize) -> u32 {
+        u32::try_from(size.div_ceil(Self::SIZE)).expect("a component has less than 2^32 chunks")
+    }
+
+    /// Cuts a component, sharing its bytes.
+    pub fn split(digest: Digest, component: &Bytes) -> impl Iterator<Item = Self> + Send + 'static {
+        let component = component.clone();
+        let of = Self::count(component.len());
+        (0..of).map(move |index| {
+            let start = index as usize * Self::SIZE;
+            let end = component.len().min(start + Self::SIZE);
+            Self { digest, index, of, bytes: component.slice(start..end) }
+        })
+    }
+
+    /// The bytes that are appended to the log.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// If the bytes are of another format, cut off, or no chunk.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        decode(bytes)
+    }
+}
+
+/// An entry of a log that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// No bytes at all.
+    #[error("it is empty")]
+    Empty,
+    /// Written by a release whose records this one would misunderstand.
+    #[error("it has format {0}, and this release reads format {FORMAT}: upgrade palfrey on this machine")]
+    Format(u8),
+    /// Not what the log should hold.
+    #[error("it is malformed: {0}")]
+    Malformed(String),
+}
+
+fn encode(value: &impl Serialize) -> Bytes {
+    let body = Serializer::Cbor.to_bytes(value).expect("records are made of types that CBOR can express");
+    let mut buffer = BytesMut::with_capacity(1 + body.len());
+    buffer.put_u8(FORMAT);
+    buffer.put_slice(&body);
+    buffer.freeze()
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+    match bytes.split_first() {
+        None => Err(RecordError::Empty),
+        Some((&FORMAT, body)) => {
+            Serializer::Cbor.from_bytes(body).map_err(|error| RecordError::Malformed(error.to_string()))
+        }
+        Some((&format, _)) => Err(RecordError::Format(format)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back_what_they_write() {
+        let from = Some(Digest::of(b"new"));
+        for action in [
+            Action::Undeploy { plugin: "arith".into() },
+            Action::RollBack { plugin: "arith".into(), from, to: Digest::of(b"old") },
+        ] {
+            let record = Record::new("ada", action);
+            assert_eq!(Record::decode(&record.encode()), Ok(record));
+        }
+    }
+
+    #[test]
+    fn chunks_put_together_are_the_component() {
+        for size in [0, 1, Chunk::SIZE, Chunk::SIZE + 1, 3 * Chunk::SIZE] {
+            let component = Bytes::from(vec![7; size]);
+            let chunks: Vec<_> = Chunk::split(Digest::of(&component), &component).collect();
+            assert!(chunks.iter().all(|chunk| Chunk::decode(&chunk.encode()).as_ref() == Ok(chunk)));
+            assert_eq!(chunks.len(), Chunk::count(size) as usize);
+            assert_eq!(chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(), size);
+        }
+    }
+
+    #[test]
+    fn a_broken_record_says_what_is_wrong_with_it() {
+        let record = Record::new("ada", Action::Undeploy { plugin: "arith".into() }).encode();
+        let check = |bytes: &[u8], expect: &str| {
+            let message = Record::decode(bytes).unwrap_err().to_string();
+            assert!(message.contains(expect), "{message}");
+        };
+        check(b"", "empty");
+        check(&[9, 1, 2], "has format 9, and this release reads format 1: upgrade");
+        check(&record[..record.len() - 1], "malformed");
+        check(b"\x01garbage", "malformed");
+    }
+
+    #[test]
+    fn a_record_with_a_field_of_a_later_release_is_read() {
+        #[derive(Serialize)]
+        struct Later {
+            id: Uuid,
+            who: &'static str,
+            when: UnixMillis,
+            action: Action,
+            ticket: u32,
+        }
+        let action = Action::Undeploy { plugin: "arith".into() };
+        let later = Later { id: Uuid::nil(), who: "ada", when: UnixMillis(0), action, ticket: 7 };
+        assert_eq!(Record::decode(&encode(&later)).unwrap().plugin(), "arith");
+    }
+
+    #[test]
+    fn a_time_is_printed_for_people() {
+        assert_eq!(UnixMillis(1_700_000_000_000).to_string(), "2023-11-14T22:13:20Z");
+        assert_eq!(UnixMillis(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
+    }
+}

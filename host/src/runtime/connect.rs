@@ -1,0 +1,67 @@
+//! From a configuration to connected parts, the same for orchestrators and workers.
+
+use std::sync::Arc;
+
+use crate::{
+    channel::ChannelFactory,
+    config::{Config, Transport},
+    engine::{Engine, EngineError},
+    plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError},
+    queue::{
+        Connection, QueueError,
+        amqp::{Amqp, AmqpOptions},
+        in_memory::InMemory,
+    },
+};
+
+/// Why a runtime could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The broker cannot be reached, or refuses.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The engine cannot be set up.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The folder of the components cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Connects to the broker, or makes one in memory.
+pub(crate) async fn connect(config: &Config) -> Result<Arc<dyn Connection>, ConnectError> {
+    match config.runtime {
+        Transport::InMemory => Ok(Arc::new(InMemory::default())),
+        Transport::Amqp => {
+            let options = AmqpOptions { durability: config.durability, ..AmqpOptions::default() };
+            Ok(Arc::new(Amqp::connect(config.amqp_uri.expose(), options).await?))
+        }
+    }
+}
+
+/// Opens the registry, and waits until it has been read.
+pub(crate) async fn open_registry(
+    channels: &ChannelFactory,
+    config: &Config,
+    follow: Follow,
+) -> Result<Registry, ConnectError> {
+    let options = RegistryOptions { follow, who: config.who(), ..RegistryOptions::default() };
+    let registry = Registry::open(&**channels.connection(), options).await?;
+    registry.caught_up().await?;
+    Ok(registry)
+}
+
+/// Opens the registry with the components' bytes, and loads what is deployed in the background.
+pub(crate) async fn open_plugins(
+    channels: &ChannelFactory,
+    engine: &Engine,
+    config: &Config,
+) -> Result<Plugins, ConnectError> {
+    let store = match &config.cache_dir {
+        Some(folder) => ComponentStore::in_directory(folder)?,
+        None => ComponentStore::in_memory(),
+    };
+    let registry = open_registry(channels, config, Follow::Components(store)).await?;
+    Ok(Plugins::new(registry, engine.clone()))
+}

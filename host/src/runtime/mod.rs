@@ -1,0 +1,243 @@
+//! The orchestrator's side: connects, deploys, leases channels and runs directives.
+//!
+//! A [`Runtime`] belongs to a program. Over RabbitMQ its tasks are executed by workers elsewhere; in memory it holds the
+//! workers too. Directives are run *with* a runtime and know nothing of how it is connected.
+
+mod connect;
+mod task_channel;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use palfrey_sdk::Serializer;
+use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use connect::ConnectError;
+pub(crate) use connect::{connect, open_plugins};
+pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
+
+use crate::{
+    channel::{
+        Channel, ChannelFactory, ChannelType, CoordinatedSender, CoordinatedStream, LeaseGuard, Sender, coordinated,
+    },
+    config::{Config, Transport},
+    directive::{Directive, Encoded, Functor, IndexedStream, JobError, OperationHandle},
+    engine::{Engine, EngineError},
+    plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
+    queue::QueueError,
+    task::{AnyTask, RoutingKey},
+    worker::{WorkerIpc, WorkerRuntime, ipc_channel},
+};
+
+/// The orchestrator's runtime. Dropping it stops the workers that it holds, and ends its jobs.
+///
+/// ```no_run
+/// # async fn example() -> anyhow::Result<()> {
+/// use palfrey_host::Runtime;
+///
+/// let runtime = Runtime::in_memory().await?;
+/// runtime.deploy(std::fs::read("target/wasm32-wasip2/release/arith.wasm")?).await?;
+/// let output = runtime.call("arith/fib-at", &[][..], vec![10]).await?;
+/// assert_eq!(output[..], [55]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    config: Config,
+    channels: ChannelFactory,
+    tasks: Channel<AnyTask>,
+    ipc: Sender<WorkerIpc>,
+    registry: Registry,
+    /// Checks what is deployed. In memory it is the engine of the workers, elsewhere it is made when it is needed.
+    engine: OnceCell<Engine>,
+    emulator: Option<Emulator>,
+}
+
+/// Workers within this process.
+#[derive(Debug)]
+struct Emulator {
+    /// What further workers are made of.
+    worker: WorkerRuntime,
+    shutdown: CancellationToken,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        for worker in &self.workers {
+            worker.abort();
+        }
+    }
+}
+
+/// A channel of results with its sender of tasks, for one job.
+pub(crate) struct JobLease<T> {
+    pub(crate) routing_key: RoutingKey,
+    pub(crate) sender: CoordinatedSender<T>,
+    pub(crate) results: LeaseGuard<CoordinatedStream<T>>,
+}
+
+impl Runtime {
+    /// Connects as configured, and waits until it is known what is deployed. In memory, the workers are started.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses, or the engine of the workers cannot be set up.
+    pub async fn from_config(config: &Config) -> Result<Self, ConnectError> {
+        let connection = connect(config).await?;
+        let channels = ChannelFactory::new(connection, PREFETCH);
+        let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
+        let ipc = ipc_channel(&channels).await?.sender().await?;
+        let (registry, engine, emulator) = match config.runtime {
+            Transport::InMemory => {
+                let engine = Engine::new(&config.engine())?;
+                let (registry, emulator) = Emulator::start(config, &channels, &tasks, &engine).await?;
+                (registry, OnceCell::new_with(Some(engine)), Some(emulator))
+            }
+            Transport::Amqp => {
+                let registry = connect::open_registry(&channels, config, Follow::Activations).await?;
+                (registry, OnceCell::new(), None)
+            }
+        };
+        Ok(Self { config: config.clone(), channels, tasks, ipc, registry, engine, emulator })
+    }
+
+    /// A runtime with workers in memory, and all defaults.
+    ///
+    /// # Errors
+    /// If the engine of the workers cannot be set up, such as when the machine has too little address space.
+    pub async fn in_memory() -> Result<Self, ConnectError> {
+        Self::from_config(&Config::default()).await
+    }
+
+    /// What is deployed, and the history of it.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Another worker within this process, for a program that has a loop of its own. It executes on the same slots as the
+    /// workers that the runtime holds; with [`Config::workers`] set to zero it is the only one. `None` unless the runtime
+    /// is in memory: elsewhere there is [`WorkerRuntime::from_config`].
+    pub fn worker_in_memory(&self) -> Option<WorkerRuntime> {
+        self.emulator.as_ref().map(|emulator| emulator.worker.renamed())
+    }
+
+    /// The channels, for programs that have some of their own.
+    pub fn channels(&self) -> &ChannelFactory {
+        &self.channels
+    }
+
+    /// Encoding of configs, inputs and outputs.
+    pub fn serializer(&self) -> Serializer {
+        self.config.serializer
+    }
+
+    /// The channel that carries the tasks.
+    pub fn task_channel(&self) -> &Channel<AnyTask> {
+        &self.tasks
+    }
+
+    /// Checks a component and deploys it to all workers. New jobs execute it from now on; jobs under way keep what they
+    /// began with.
+    ///
+    /// # Errors
+    /// If it is not a component that workers can execute, the registry refuses it, or the broker fails.
+    pub async fn deploy(&self, component: impl Into<Bytes>) -> Result<Deployed, DeployError> {
+        let engine = self.engine.get_or_try_init(async || Engine::new(&self.config.checking_engine())).await?;
+        Ok(self.registry.deploy(component.into(), engine, &DeployOptions::default()).await?)
+    }
+
+    /// Executes an operation once, by its ID and on encoded bytes.
+    ///
+    /// # Errors
+    /// As [`Directive::run`].
+    pub async fn call(
+        &self,
+        operation: &str,
+        config: impl Into<Bytes>,
+        input: impl Into<Bytes>,
+    ) -> Result<Bytes, JobError> {
+        let operation = OperationHandle::new(operation, config)?;
+        let input = IndexedStream::from([Encoded(input.into())]);
+        let outputs = input.map(&operation).run(self).await?.into_values_sorted().await?;
+        outputs.into_iter().next().map(|output| output.0).ok_or(JobError::Ignored)
+    }
+
+    /// Leases a channel for one job, with a sender of tasks to it. See [`coordinated`] for when the stream of results ends.
+    pub(crate) async fn lease_job<T: Send + Sync + 'static>(&self) -> Result<JobLease<T>, QueueError> {
+        let (routing_key, channel) = self.channels.issue().await?;
+        let (sender, results) = coordinated(self.tasks.sender().await?, channel.receiver().await?);
+        let all_settled = results.all_settled();
+        let release = {
+            let (routing_key, ipc) = (routing_key.clone(), self.ipc.clone());
+            async move {
+                if !all_settled() {
+                    let terminate = WorkerIpc::Terminate { routing_key: routing_key.clone() };
+                    if let Err(error) = ipc.publish(&terminate).await {
+                        tracing::debug!(job = %routing_key, %error, "could not tell the workers to stop a job");
+                    }
+                }
+                if let Err(error) = channel.release().await {
+                    tracing::debug!(job = %routing_key, %error, "a lease was not released; it will expire");
+                }
+            }
+        };
+        Ok(JobLease { routing_key, sender, results: LeaseGuard::new(results, release) })
+    }
+
+    /// Stops the workers that this runtime holds, when they have finished what they are executing, and ends the
+    /// connection.
+    ///
+    /// # Errors
+    /// If the broker did not confirm the end.
+    pub async fn close(mut self) -> Result<(), QueueError> {
+        if let Some(mut emulator) = self.emulator.take() {
+            emulator.shutdown.cancel();
+            futures::future::join_all(emulator.workers.drain(..)).await;
+        }
+        self.channels.connection().close().await
+    }
+}
+
+/// Why a component was not deployed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// The engine that checks it cannot be set up.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It is no component that workers can execute, or the registry or the broker refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Results that an orchestrator holds without having acknowledged them.
+const PREFETCH: u16 = 256;
+
+impl Emulator {
+    async fn start(
+        config: &Config,
+        channels: &ChannelFactory,
+        tasks: &Channel<AnyTask>,
+        engine: &Engine,
+    ) -> Result<(Registry, Self), ConnectError> {
+        let channels = ChannelFactory::new(Arc::clone(channels.connection()), config.prefetch());
+        let plugins = open_plugins(&channels, engine, config).await?;
+        let tasks = channels.get(tasks.name(), ChannelType::ExactlyOnce).await?;
+        let shutdown = CancellationToken::new();
+        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone());
+        let workers = (0..config.workers)
+            .map(|_| {
+                let (worker, shutdown) = (worker.renamed(), shutdown.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = worker.main_loop(shutdown.cancelled()).await {
+                        tracing::debug!(%error, "a worker in memory ended");
+                    }
+                })
+            })
+            .collect();
+        Ok((plugins.registry().clone(), Self { worker, shutdown, workers }))
+    }
+}

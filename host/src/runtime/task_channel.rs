@@ -1,0 +1,234 @@
+//! Typed tasks over a leased channel: what programs write their own directives on.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
+
+use super::{JobLease, Runtime};
+use crate::{
+    channel::{CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
+    directive::{JobError, resolve_type},
+    queue::Acker,
+    task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
+};
+
+/// An operation on one input, with whatever the sender wants back with the output.
+#[derive(Debug)]
+pub struct Task<'a, Op: RemoteExecute, Metadata> {
+    /// The identifier that came with the lease.
+    pub routing_key: RoutingKey,
+    /// Comes back with the output.
+    pub metadata: Metadata,
+    /// What to execute.
+    pub op: &'a Op,
+    /// What to execute it on.
+    pub input: Op::Input,
+}
+
+/// The output of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskOutput<Op: RemoteExecute, Metadata> {
+    /// The task's metadata.
+    pub metadata: Metadata,
+    /// The operation's output.
+    pub output: Op::Output,
+}
+
+/// What became of a task.
+pub type TaskResult<Op, Metadata> = Result<TaskOutput<Op, Metadata>, TaskError<Metadata>>;
+
+/// Why a task has no output.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct TaskError<Metadata> {
+    /// The task's metadata. `None` if it does not decode.
+    pub metadata: Option<Metadata>,
+    /// What failed.
+    #[source]
+    pub error: JobError,
+}
+
+/// Sends tasks of one operation.
+pub struct TaskSender<Op, Metadata> {
+    sender: CoordinatedSender<()>,
+    stage: Stage,
+    serializer: Serializer,
+    task: PhantomData<fn(Op, Metadata)>,
+}
+
+impl<Op: RemoteExecute, Metadata: Serializable> TaskSender<Op, Metadata> {
+    /// Sends a task, and waits until the broker has confirmed that it keeps it.
+    ///
+    /// # Errors
+    /// If a value cannot be encoded, the sender was closed, or the broker refuses.
+    pub async fn publish(&self, task: &Task<'_, Op, Metadata>) -> Result<(), JobError> {
+        let encode = |what: &str| {
+            let what = what.to_owned();
+            move |source| JobError::Encode { what, source }
+        };
+        let Self { serializer, stage, .. } = self;
+        let config = serializer.to_bytes(task.op).map_err(encode("the config of an operation"))?;
+        let task = AnyTask {
+            routing_key: task.routing_key.clone(),
+            id: TaskId(0),
+            metadata: serializer.to_bytes(&task.metadata).map_err(encode("the metadata of a task"))?,
+            serializer: *serializer,
+            attempt: 0,
+            stages: vec![Stage { config, ..stage.clone() }],
+            inputs: Packed::single(serializer.to_bytes(&task.input).map_err(encode("the input of a task"))?),
+        };
+        Ok(self.sender.publish(task, ()).await?)
+    }
+
+    /// No more tasks will be sent. The stream of results ends when all of them are acknowledged. Dropping the sender
+    /// does the same.
+    pub fn close(&mut self) {
+        self.sender.close();
+    }
+}
+
+impl<Op, Metadata> fmt::Debug for TaskSender<Op, Metadata> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSender").field("operation", &self.stage.operation).finish_non_exhaustive()
+    }
+}
+
+/// The results of typed tasks, as they finish.
+pub struct TaskResults<Op: RemoteExecute, Metadata> {
+    results: CoordinatedStream<()>,
+    outlet: Outlet<()>,
+    serializer: Serializer,
+    /// Tasks that wait for their next attempt. One that could not be sent again comes out as a failure.
+    retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
+    ended: bool,
+}
+
+type Answer<Op, Metadata> = (TaskResult<Op, Metadata>, Box<dyn Acker>);
+
+enum Step<Op: RemoteExecute, Metadata> {
+    Answer(Answer<Op, Metadata>),
+    Retry(BoxFuture<'static, Option<Answer<Op, Metadata>>>),
+}
+
+impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metadata> {
+    fn answer(&mut self, settled: Settled<()>) -> Step<Op, Metadata> {
+        let Settled { sent, result, acker } = settled;
+        let serializer = self.serializer;
+        let metadata = serializer.from_bytes::<Metadata>(&result.metadata);
+        let failure = match result.outcome {
+            TaskOutcome::Executed { outputs, mut failed } => match (outputs.get(0), failed.pop()) {
+                (Some(output), None) => {
+                    let decode = |source| JobError::Decode { element: 0, source };
+                    let answer = match (metadata, serializer.from_bytes(&output)) {
+                        (Ok(metadata), Ok(output)) => Ok(TaskOutput { metadata, output }),
+                        (metadata, Err(source)) => Err(TaskError { metadata: metadata.ok(), error: decode(source) }),
+                        (Err(source), Ok(_)) => Err(TaskError { metadata: None, error: decode(source) }),
+                    };
+                    return Step::Answer((answer, acker));
+                }
+                (_, Some(failure)) => failure.error,
+                (None, None) => {
+                    let reason = "there is neither an output nor a failure".to_owned();
+                    let error = JobError::Protocol { worker: result.report.worker, reason };
+                    return Step::Answer((Err(TaskError { metadata: metadata.ok(), error }), acker));
+                }
+            },
+            TaskOutcome::Failed(error) => error,
+        };
+        let error = match (ExecutionError { element: None, ..failure }).after_attempt(sent.task.attempt) {
+            AfterFailure::Retry(delay) => {
+                let outlet = self.outlet.clone();
+                let task = AnyTask { attempt: sent.task.attempt + 1, ..sent.task.clone() };
+                return Step::Retry(Box::pin(async move {
+                    tokio::time::sleep(delay).await;
+                    match outlet.publish(task, ()).await {
+                        Ok(()) => {
+                            // The next attempt is recorded, so that this result can be forgotten either way.
+                            _ = acker.ack().await;
+                            None
+                        }
+                        Err(error) => Some((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker)),
+                    }
+                }));
+            }
+            AfterFailure::Ignore(error) => error,
+            AfterFailure::Terminate(error) => {
+                self.ended = true;
+                error
+            }
+        };
+        Step::Answer((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker))
+    }
+}
+
+impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults<Op, Metadata> {
+    type Item = Answer<Op, Metadata>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match self.retries.poll_next_unpin(context) {
+                Poll::Ready(Some(Some(answer))) => return Poll::Ready(Some(answer)),
+                Poll::Ready(Some(None)) => continue,
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            match self.results.poll_next_unpin(context) {
+                Poll::Ready(Some(settled)) => match self.answer(settled) {
+                    Step::Answer(answer) => return Poll::Ready(Some(answer)),
+                    Step::Retry(retry) => self.retries.push(retry),
+                },
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+// Nothing in it is pinned in place: the futures are boxed.
+impl<Op: RemoteExecute, Metadata> Unpin for TaskResults<Op, Metadata> {}
+
+impl<Op: RemoteExecute, Metadata> fmt::Debug for TaskResults<Op, Metadata> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskResults").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// What [`Runtime::lease_coordinated_task_channel`] returns: the identifier that tasks carry as their routing key, the
+/// sender of tasks, and the stream of their results with the lease.
+pub type CoordinatedTaskChannel<Op, Metadata> =
+    (RoutingKey, TaskSender<Op, Metadata>, LeaseGuard<TaskResults<Op, Metadata>>);
+
+impl Runtime {
+    /// Leases a channel for the results of an operation, with a sender of tasks that are answered there.
+    ///
+    /// The stream yields one result for each task. It ends when the sender was closed or dropped *and* every result was
+    /// acknowledged. A transient failure is retried as its strategy says, and comes out when the retries are used up.
+    /// A failure that terminates the job is the last item: the workers drop its other tasks. Dropping the guard releases the
+    /// channel, and stops what is still executed for it. The operation is pinned to what is deployed now.
+    ///
+    /// # Errors
+    /// If the operation is not deployed, differs from the deployed one, or the broker refuses.
+    pub async fn lease_coordinated_task_channel<Op, Metadata>(
+        &self,
+    ) -> Result<CoordinatedTaskChannel<Op, Metadata>, JobError>
+    where
+        Op: RemoteExecute + 'static,
+        Metadata: Serializable + 'static,
+    {
+        let serializer = self.serializer();
+        let stage = resolve_type::<Op>(self.registry(), serializer)?;
+        let JobLease { routing_key, sender, results } = self.lease_job::<()>().await?;
+        let outlet = sender.outlet();
+        let retries = FuturesUnordered::new();
+        let results = results.map(|results| TaskResults { results, outlet, serializer, retries, ended: false });
+        Ok((routing_key, TaskSender { sender, stage, serializer, task: PhantomData }, results))
+    }
+}

@@ -1,0 +1,197 @@
+//! Runs the stages of one task, on the thread of a slot.
+//!
+//! A batch is handed to the plugin as a whole. Where the plugin reports the failure of an element, the elements behind it
+//! still get their turn. Where the plugin has to be stopped, nobody knows which element is to blame: the elements are then
+//! executed one by one, each in an instance of its own, and only the guilty one fails.
+
+use palfrey_sdk::FatalStrategy;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Call, Failure, FailureKind, Limits, Plugin, Stopped},
+    task::{AnyTask, Apply, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskOutcome},
+};
+
+/// Executes all stages of a task.
+pub(super) fn execute(task: &AnyTask, stages: &[(Stage, Plugin, Limits)], cancel: &CancellationToken) -> TaskOutcome {
+    let folds = task.stages.last().is_some_and(|stage| stage.apply == Apply::Fold);
+    let mut batch = Batch {
+        elements: task.inputs.clone(),
+        positions: (0..task.inputs.len() as u32).collect(),
+        failed: Vec::new(),
+        folds,
+    };
+    for (stage, plugin, limits) in stages {
+        let run = StageRun { task, stage, plugin, limits, cancel };
+        let done = match stage.apply {
+            Apply::Map => run.map(&mut batch),
+            Apply::Fold => run.fold(&mut batch),
+        };
+        if let Err(error) = done {
+            return TaskOutcome::Failed(error);
+        }
+    }
+    batch.failed.sort_by_key(|failure| failure.index);
+    TaskOutcome::Executed { outputs: batch.elements, failed: batch.failed }
+}
+
+/// What is left of the batch between two stages.
+struct Batch {
+    elements: Packed,
+    /// Position of each element in the task's batch.
+    positions: Vec<u32>,
+    failed: Vec<ElementFailure>,
+    /// Whether the task ends in a fold: its elements are then not retried one by one, because the ones that were mapped
+    /// would have to be kept until then.
+    folds: bool,
+}
+
+impl Batch {
+    /// Records the failure of an element, or returns it if nothing of the task can be saved.
+    fn fail(&mut self, position: u32, error: ExecutionError) -> Result<(), ExecutionError> {
+        let saved = match error.strategy() {
+            Some(FatalStrategy::Terminate) => false,
+            Some(FatalStrategy::Ignore) => true,
+            None => !self.folds,
+        };
+        if saved {
+            self.failed.push(ElementFailure { index: position, error });
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}
+
+/// One stage over what is left of the batch.
+struct StageRun<'a> {
+    task: &'a AnyTask,
+    stage: &'a Stage,
+    plugin: &'a Plugin,
+    limits: &'a Limits,
+    cancel: &'a CancellationToken,
+}
+
+impl StageRun<'_> {
+    fn call(&self) -> Call<'_> {
+        Call {
+            operation: self.stage.operation.operation(),
+            config: &self.stage.config,
+            serializer: self.task.serializer,
+            attempt: self.task.attempt,
+            limits: self.limits.clone(),
+            cancel: self.cancel.clone(),
+            progress: None,
+        }
+    }
+
+    fn map(&self, batch: &mut Batch) -> Result<(), ExecutionError> {
+        let elements = std::mem::take(&mut batch.elements);
+        let positions = std::mem::take(&mut batch.positions);
+        let mut outputs = Outputs::default();
+        let mut next = 0;
+        // Set once the plugin had to be stopped: from then on one element at a time.
+        let mut alone = false;
+        while next < elements.len() {
+            let end = if alone { next + 1 } else { elements.len() };
+            match self.plugin.map(&self.call(), &elements.slice(next..end)) {
+                Ok(outcome) => {
+                    let finished = outcome.outputs.len();
+                    batch.positions.extend_from_slice(&positions[next..next + finished]);
+                    outputs.push(outcome.outputs);
+                    next += finished;
+                    if let Some((_, failure)) = outcome.failure {
+                        batch.fail(positions[next], self.failure(failure, Some(positions[next])))?;
+                        next += 1;
+                    }
+                }
+                Err(stopped) if end - next == 1 || stopped.cause == Cause::Cancelled => {
+                    return Err(self.stopped(stopped, Some(positions[next])));
+                }
+                Err(stopped) => {
+                    tracing::debug!(cause = %stopped.cause, "a batch was stopped; executing its elements one by one");
+                    alone = true;
+                }
+            }
+        }
+        batch.elements = outputs.build();
+        Ok(())
+    }
+
+    fn fold(&self, batch: &mut Batch) -> Result<(), ExecutionError> {
+        let mut elements = std::mem::take(&mut batch.elements);
+        let mut positions = std::mem::take(&mut batch.positions);
+        loop {
+            let folded = if elements.is_empty() {
+                self.plugin.empty(&self.call()).map(|empty| empty.map_err(|failure| (0, failure)))
+            } else {
+                self.plugin.fold(&self.call(), &elements)
+            };
+            match folded {
+                Ok(Ok(element)) => {
+                    batch.elements = Packed::single(element);
+                    return Ok(());
+                }
+                Ok(Err((index, failure))) => {
+                    let index = index as usize;
+                    let position = positions.get(index).copied();
+                    let error = self.failure(failure, position);
+                    match position {
+                        // The others are folded without it.
+                        Some(position) if error.strategy() == Some(FatalStrategy::Ignore) => {
+                            batch.fail(position, error)?;
+                            elements = elements.without(index);
+                            positions.remove(index);
+                        }
+                        _ => return Err(error),
+                    }
+                }
+                Err(stopped) => return Err(self.stopped(stopped, None)),
+            }
+        }
+    }
+
+    /// An error of the operation. Elements are counted within the task; the orchestrator knows their index in the source.
+    fn failure(&self, failure: Failure, position: Option<u32>) -> ExecutionError {
+        let cause = match failure.kind {
+            FailureKind::Transient { retry, exhausted } => Cause::Transient { retry, exhausted },
+            FailureKind::Fatal(strategy) => Cause::Fatal { strategy },
+            FailureKind::BadInput { config, position } => Cause::BadInput { config, position },
+            FailureKind::Unsupported => Cause::Unsupported,
+        };
+        ExecutionError {
+            element: position.map(u64::from),
+            causes: failure.causes,
+            ..ExecutionError::new(self.stage.operation.clone(), cause, failure.message)
+        }
+    }
+
+    fn stopped(&self, stopped: Stopped, position: Option<u32>) -> ExecutionError {
+        ExecutionError {
+            element: position.map(u64::from),
+            stderr: stopped.stderr,
+            ..ExecutionError::new(self.stage.operation.clone(), stopped.cause, stopped.message)
+        }
+    }
+}
+
+/// Outputs of the calls of one stage. There is usually one, which then is not copied.
+#[derive(Default)]
+struct Outputs(Vec<Packed>);
+
+impl Outputs {
+    fn push(&mut self, outputs: Packed) {
+        if !outputs.is_empty() {
+            self.0.push(outputs);
+        }
+    }
+
+    fn build(mut self) -> Packed {
+        if self.0.len() <= 1 {
+            return self.0.pop().unwrap_or_default();
+        }
+        let mut all = PackedBuilder::default();
+        self.0.iter().for_each(|outputs| all.extend(outputs));
+        all.build()
+    }
+}

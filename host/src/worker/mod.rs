@@ -1,0 +1,387 @@
+//! Workers: generic hosts that execute tasks.
+//!
+//! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. The parts are
+//! public, so that a program can have a loop of its own. [`jobs`](self) holds what is running and what was terminated,
+//! without any I/O; `executor` runs the stages of one task on a slot.
+
+mod executor;
+mod jobs;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use self::jobs::Jobs;
+use crate::{
+    channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
+    config::Config,
+    engine::Engine,
+    plugin::Plugins,
+    queue::{Acker, QueueError},
+    runtime::ConnectError,
+    task::{
+        AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, Packed, RoutingKey, TaskOutcome, WorkerReport,
+        wire::{Message, WireError, decode_header, encode_header},
+    },
+};
+
+/// Name of the channel on which workers and orchestrators tell each other about jobs.
+const IPC_ROUTING_KEY: &str = "palfrey.ipc";
+
+/// How long a terminated job is remembered. A task of it that comes later is executed, finds nobody who wants its result,
+/// and terminates its job anew.
+const TERMINATED_FOR: Duration = Duration::from_secs(60);
+
+/// What every worker is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkerIpc {
+    /// Nobody wants the results of this job any more.
+    Terminate {
+        /// The job.
+        routing_key: RoutingKey,
+    },
+}
+
+impl Message for WorkerIpc {
+    fn encode(&self) -> bytes::Bytes {
+        encode_header(self)
+    }
+
+    fn decode(bytes: bytes::Bytes) -> Result<Self, WireError> {
+        decode_header(&bytes)
+    }
+}
+
+/// A task that was executed.
+#[derive(Debug)]
+pub struct ExecutionOk<'a> {
+    /// The task.
+    pub task: &'a AnyTask,
+    /// Outputs of the elements that are not in `failed`; one output for a fold.
+    pub outputs: Packed,
+    /// Elements without an output, in ascending order of their index.
+    pub failed: Vec<ElementFailure>,
+    /// Time the guest code ran.
+    pub execution: Duration,
+}
+
+/// A task that has no outputs.
+#[derive(Debug)]
+pub struct ExecutionErr<'a> {
+    /// The task.
+    pub task: &'a AnyTask,
+    /// Why.
+    pub err: ExecutionError,
+    /// Time the guest code ran.
+    pub execution: Duration,
+}
+
+/// A worker: takes tasks from a channel and executes them on the slots of an engine.
+#[derive(Debug, Clone)]
+pub struct WorkerRuntime {
+    channels: ChannelFactory,
+    tasks: Channel<AnyTask>,
+    plugins: Plugins,
+    engine: Engine,
+    identity: Arc<str>,
+}
+
+impl WorkerRuntime {
+    /// Connects a worker as configured, and waits until it knows what is deployed.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses, or the engine cannot be set up, such as when the cache folder is not
+    /// writable.
+    pub async fn from_config(config: &Config) -> Result<Self, ConnectError> {
+        let connection = crate::runtime::connect(config).await?;
+        let channels = ChannelFactory::new(connection, config.prefetch());
+        let engine = Engine::new(&config.engine())?;
+        let plugins = crate::runtime::open_plugins(&channels, &engine, config).await?;
+        let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
+        Ok(Self::new(channels, tasks, plugins, engine))
+    }
+
+    pub(crate) fn new(channels: ChannelFactory, tasks: Channel<AnyTask>, plugins: Plugins, engine: Engine) -> Self {
+        Self { channels, tasks, plugins, engine, identity: new_identity() }
+    }
+
+    /// Another worker on the same engine.
+    pub(crate) fn renamed(&self) -> Self {
+        Self { identity: new_identity(), ..self.clone() }
+    }
+
+    /// Identity of this worker in results and logs.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The plugins that this worker has.
+    pub fn plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+
+    /// The tasks, as they come.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses.
+    pub async fn get_task_receiver(&self) -> Result<Receiver<AnyTask>, QueueError> {
+        self.tasks.receiver().await
+    }
+
+    /// A sender of results to a job.
+    ///
+    /// # Errors
+    /// If the connection is closed.
+    pub async fn get_result_sender(&self, routing_key: &RoutingKey) -> Result<Sender<AnyTaskResult>, QueueError> {
+        self.channels.leased(routing_key).sender().await
+    }
+
+    /// A sender to all workers.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses.
+    pub async fn get_ipc_sender(&self) -> Result<Sender<WorkerIpc>, QueueError> {
+        ipc_channel(&self.channels).await?.sender().await
+    }
+
+    /// What all workers are told, as it comes.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses.
+    pub async fn get_ipc_receiver(&self) -> Result<futures::stream::BoxStream<'static, WorkerIpc>, QueueError> {
+        let messages = ipc_channel(&self.channels).await?.receiver().await?;
+        let acknowledged = messages.then(|(message, acker)| async move {
+            // There is nobody to deliver it to again.
+            _ = acker.ack().await;
+            message
+        });
+        Ok(acknowledged.boxed())
+    }
+
+    /// Executes a task on a free slot. Returns what became of it, and how long guest code ran.
+    pub async fn execute(&self, task: &AnyTask, cancel: &CancellationToken) -> (TaskOutcome, Duration) {
+        let mut stages = Vec::with_capacity(task.stages.len());
+        for stage in &task.stages {
+            let loaded = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return (cancelled(task), Duration::ZERO),
+                loaded = self.plugins.get(&stage.digest) => loaded,
+            };
+            match loaded {
+                Ok(plugin) => stages.push((stage.clone(), plugin, self.engine.limits_for(&stage.operation))),
+                Err(error) => {
+                    let error = ExecutionError {
+                        causes: error_chain(&error),
+                        ..ExecutionError::new(stage.operation.clone(), Cause::PluginUnavailable, error.to_string())
+                    };
+                    return (TaskOutcome::Failed(error), Duration::ZERO);
+                }
+            }
+        }
+        let (task, cancel, span) = (task.clone(), cancel.clone(), tracing::Span::current());
+        self.engine
+            .run(move || {
+                let _entered = span.enter();
+                let started = Instant::now();
+                let outcome =
+                    if cancel.is_cancelled() { cancelled(&task) } else { executor::execute(&task, &stages, &cancel) };
+                (outcome, started.elapsed())
+            })
+            .await
+    }
+
+    /// Sends the outputs of a task to its job, and waits until the broker has confirmed that it keeps them. The task may
+    /// be acknowledged after that, not before.
+    ///
+    /// # Errors
+    /// [`QueueError::NoSuchQueue`] if the job is gone, and as [`Sender::publish`].
+    pub async fn dispatch_ok(&self, ok: ExecutionOk<'_>) -> Result<(), QueueError> {
+        let ExecutionOk { task, outputs, failed, execution } = ok;
+        self.dispatch(task, TaskOutcome::Executed { outputs, failed }, execution).await
+    }
+
+    /// Sends the failure of a task to its job and, if it ends the job, tells all workers to stop it.
+    ///
+    /// # Errors
+    /// As [`dispatch_ok`](Self::dispatch_ok).
+    pub async fn dispatch_fatal(&self, failed: ExecutionErr<'_>) -> Result<(), QueueError> {
+        let ExecutionErr { task, err, execution } = failed;
+        let terminates = err.strategy() == Some(palfrey_sdk::FatalStrategy::Terminate);
+        self.dispatch(task, TaskOutcome::Failed(err), execution).await?;
+        if terminates {
+            let terminate = WorkerIpc::Terminate { routing_key: task.routing_key.clone() };
+            self.get_ipc_sender().await?.publish(&terminate).await?;
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
+        let slots = u32::try_from(self.engine.slots()).unwrap_or(u32::MAX);
+        let result = AnyTaskResult {
+            routing_key: task.routing_key.clone(),
+            id: task.id,
+            metadata: task.metadata.clone(),
+            serializer: task.serializer,
+            report: WorkerReport { worker: self.identity.to_string(), slots, execution },
+            outcome,
+        };
+        self.get_result_sender(&task.routing_key).await?.publish(&result).await
+    }
+
+    /// Takes tasks and executes them until `shutdown` is ready. Then no more are taken, and those under way are finished.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.
+    pub async fn main_loop(&self, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
+        let mut tasks = Some(self.get_task_receiver().await?);
+        let mut ipc = self.get_ipc_receiver().await?;
+        let jobs = Arc::new(Jobs::new(TERMINATED_FOR));
+        let mut reaper = tokio::time::interval(TERMINATED_FOR);
+        let mut under_way = JoinSet::new();
+        tokio::pin!(shutdown);
+        tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
+        while let Some(receiver) = &mut tasks {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => {
+                    tracing::info!(worker = %self.identity, under_way = under_way.len(), "taking no more tasks");
+                    tasks = None;
+                }
+                message = ipc.next() => match message {
+                    Some(WorkerIpc::Terminate { routing_key }) => terminate(&jobs, &routing_key),
+                    None => return Err(QueueError::Closed),
+                },
+                Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
+                _ = reaper.tick() => jobs.reap(Instant::now()),
+                delivery = receiver.next() => match delivery {
+                    Some((task, acker)) => {
+                        let (worker, jobs) = (self.clone(), jobs.clone());
+                        under_way.spawn(async move { worker.process(&jobs, task, acker).await });
+                    }
+                    None => return Err(QueueError::Closed),
+                },
+            }
+        }
+        loop {
+            tokio::select! {
+                ended = under_way.join_next() => match ended {
+                    Some(ended) => check(ended),
+                    None => return Ok(()),
+                },
+                Some(WorkerIpc::Terminate { routing_key }) = ipc.next() => terminate(&jobs, &routing_key),
+            }
+        }
+    }
+
+    /// Executes one task, sends its result, and only then acknowledges it.
+    async fn process(&self, jobs: &Jobs, task: AnyTask, acker: Box<dyn Acker>) {
+        let span = tracing::info_span!(
+            "task",
+            job = %task.routing_key,
+            task = %task.id,
+            operation = %task.stages.last().map(|stage| stage.operation.to_string()).unwrap_or_default(),
+        );
+        async {
+            let Some(running) = jobs.start(&task.routing_key) else {
+                tracing::debug!("dropping a task of a terminated job");
+                settle(acker.ack().await);
+                return;
+            };
+            let (outcome, execution) = self.execute(&task, running.cancel()).await;
+            if running.cancel().is_cancelled() {
+                tracing::debug!("dropping the result of a terminated job");
+                settle(acker.ack().await);
+                return;
+            }
+            match self.send_result(&task, outcome, execution).await {
+                Ok(()) => settle(acker.ack().await),
+                Err(QueueError::NoSuchQueue(_)) => {
+                    tracing::info!("nobody waits for the results of this job any more; dropping its tasks");
+                    jobs.terminate(&task.routing_key, Instant::now());
+                    settle(acker.ack().await);
+                }
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "could not send a result; the task goes back");
+                    settle(acker.nack().await);
+                }
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    async fn send_result(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
+        match outcome {
+            TaskOutcome::Failed(err) => {
+                tracing::warn!(error = %err, "a task failed");
+                self.dispatch_fatal(ExecutionErr { task, err, execution }).await
+            }
+            TaskOutcome::Executed { outputs, failed } => {
+                match self.dispatch_ok(ExecutionOk { task, outputs, failed, execution }).await {
+                    Err(QueueError::TooLarge { size, limit }) => {
+                        let last = &task.stages[task.stages.len() - 1];
+                        let err = ExecutionError::new(
+                            last.operation.clone(),
+                            Cause::OutputTooLarge { limit: limit as u64 },
+                            format!(
+                                "the outputs of a batch of {} elements have {size} bytes: send smaller batches",
+                                task.inputs.len()
+                            ),
+                        );
+                        self.dispatch_fatal(ExecutionErr { task, err, execution }).await
+                    }
+                    sent => sent,
+                }
+            }
+        }
+    }
+}
+
+fn new_identity() -> Arc<str> {
+    uuid::Uuid::new_v4().simple().to_string().into()
+}
+
+/// The channel on which everybody hears everybody.
+pub(crate) async fn ipc_channel(channels: &ChannelFactory) -> Result<Channel<WorkerIpc>, QueueError> {
+    channels.get(IPC_ROUTING_KEY, ChannelType::Broadcast).await
+}
+
+fn terminate(jobs: &Jobs, routing_key: &RoutingKey) {
+    let stopped = jobs.terminate(routing_key, Instant::now());
+    tracing::debug!(job = %routing_key, stopped, "a job was terminated");
+}
+
+fn cancelled(task: &AnyTask) -> TaskOutcome {
+    let operation = task.stages[0].operation.clone();
+    TaskOutcome::Failed(ExecutionError::new(operation, Cause::Cancelled, "the job was terminated"))
+}
+
+fn settle(settled: Result<(), QueueError>) {
+    if let Err(error) = settled {
+        tracing::debug!(error = %Chain(&error), "a delivery could not be settled; it will come again");
+    }
+}
+
+fn check(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "processing a task panicked; it will be delivered again");
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string).collect()
+}
+
+/// An error with its causes, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        error_chain(self.0).iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
