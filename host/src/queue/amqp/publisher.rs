@@ -1,7 +1,7 @@
 //! Publishing with confirms: one task owns a channel and every message that the broker has not confirmed yet.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::{
     link::{Link, Verdict},
-    short, topology,
+    topology,
 };
 use crate::queue::{Durability, MAX_MESSAGE, QueueError};
 
@@ -226,7 +226,7 @@ impl Driver {
             }
         }
         let mut broken = None;
-        let mut unroutable: HashMap<Arc<str>, Vec<Outgoing>> = HashMap::new();
+        let mut unroutable: BTreeMap<ShortString, Vec<Outgoing>> = BTreeMap::new();
         for (id, confirmation) in batch {
             let confirmation = match confirmation {
                 Ok(confirmation) => confirmation,
@@ -238,7 +238,7 @@ impl Driver {
             };
             let Some(message) = self.unconfirmed.remove(&id) else { continue };
             if returned.remove(&id) {
-                unroutable.entry(message.queue.clone()).or_default().push(message);
+                unroutable.entry(message.routing_key.clone()).or_default().push(message);
                 continue;
             }
             let outcome = match confirmation {
@@ -247,8 +247,8 @@ impl Driver {
             };
             message.tell(outcome);
         }
-        for (queue, messages) in unroutable {
-            tokio::spawn(retry_unless_missing(self.link.clone(), queue, messages, self.again.clone()));
+        for (name, messages) in unroutable {
+            tokio::spawn(retry_unless_missing(self.link.clone(), name, messages, self.again.clone()));
         }
         broken
     }
@@ -274,20 +274,16 @@ impl Driver {
 /// and fails the messages or sends them again accordingly.
 async fn retry_unless_missing(
     link: Link,
-    queue: Arc<str>,
+    name: ShortString,
     messages: Vec<Outgoing>,
     again: mpsc::WeakSender<Outgoing>,
 ) {
-    let exists = async {
-        let name = short(&queue)?;
-        let look = |channel: Channel| {
-            let name = name.clone();
-            async move { topology::check_queue(&channel, name).await.map(drop) }
-        };
-        link.on_channel(&queue, "publish to", look).await
+    let look = |channel: Channel| {
+        let name = name.clone();
+        async move { topology::check_queue(&channel, name).await }
     };
-    match exists.await {
-        Ok(()) => {
+    match link.on_channel(name.as_str(), "publish to", look).await {
+        Ok(_) => {
             tokio::time::sleep(OPENING).await;
             // Whoever waits for a message holds the other end as well.
             let Some(again) = again.upgrade() else { return };
@@ -295,8 +291,11 @@ async fn retry_unless_missing(
                 again.send(message).await.ok();
             }
         }
-        Err(QueueError::NoSuchQueue(queue)) => {
-            messages.into_iter().for_each(|message| message.tell(Err(QueueError::NoSuchQueue(queue.clone()))));
+        Err(QueueError::NoSuchQueue(_)) => {
+            for message in messages {
+                let missing = QueueError::NoSuchQueue(message.queue.to_string());
+                message.tell(Err(missing));
+            }
         }
         // The end of the messages tells it.
         Err(QueueError::Closed) => {}
