@@ -232,7 +232,7 @@ impl Node {
             "listeners.tcp.default = 127.0.0.1:{amqp}\n\
              default_user = {USER}\n\
              default_pass = {PASSWORD}\n\
-             log.file = false\n\
+             log.file = node.log\n\
              log.console = true\n\
              log.console.level = warning\n\
              disk_free_limit.absolute = 50MB\n"
