@@ -20,7 +20,7 @@ use super::{
     short,
     topology::{self, Names},
 };
-use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec};
+use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec, kept_reason};
 
 /// Why RabbitMQ itself moved a message to the dead letters: that of the latest move.
 const BROKER_REASON_HEADER: &str = "x-first-death-reason";
@@ -64,6 +64,8 @@ impl Receiver {
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
         loop {
             match self.hand_over(&mut subscription, &deliveries).await {
+                // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
+                End::Unwanted if self.spec.kind == QueueKind::Log => return,
                 End::Unwanted => return subscription.end().await,
                 End::Lost => drop(subscription),
             }
@@ -244,7 +246,7 @@ impl Held {
         let name = short(&spec.name)?;
         let letter = || {
             let (queue, payload) = (spec.name.as_str().into(), self.payload.clone());
-            self.outbox.publish(queue, name.clone(), payload, Some(reason.to_owned()))
+            self.outbox.publish(queue, name.clone(), payload, Some(kept_reason(reason).to_owned()))
         };
         match letter().await {
             Err(QueueError::NoSuchQueue(_)) => {}
