@@ -123,11 +123,12 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
     /// If the queue does not exist, the connection is closed, or the broker refuses.
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError>;
 
-    /// Messages that wait, and receivers that are there. A [`Log`](QueueKind::Log) tells how many messages were appended
-    /// to it so far; a [`Broadcast`](QueueKind::Broadcast) tells nothing but that it exists.
+    /// Messages that wait, and receivers that are there. A [`Log`](QueueKind::Log) tells only how many messages were
+    /// appended to it so far, all those included whose publishing was confirmed; a [`Broadcast`](QueueKind::Broadcast)
+    /// tells only that it exists.
     ///
     /// # Errors
-    /// If the queue does not exist, or the broker cannot be reached.
+    /// If the queue does not exist, the connection is closed, or the broker refuses.
     async fn status(&self) -> Result<QueueStatus, QueueError>;
 }
 

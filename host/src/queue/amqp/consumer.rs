@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,12 +17,11 @@ use tracing::{debug, warn};
 use super::{
     link::Link,
     publisher::{Outbox, REASON_HEADER},
-    short, topology,
+    short,
+    topology::{self, Names},
 };
 use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec};
 
-/// Where RabbitMQ keeps the offset of a stream's message.
-const OFFSET_HEADER: &str = "x-stream-offset";
 /// Why RabbitMQ itself moved a message to the dead letters: that of the latest move.
 const BROKER_REASON_HEADER: &str = "x-first-death-reason";
 
@@ -87,7 +86,7 @@ impl Receiver {
     async fn subscribe(&self) -> Result<Subscription, QueueError> {
         let name = short(&self.spec.name)?;
         let arguments = match self.spec.kind {
-            QueueKind::Log => self.offset_arguments(),
+            QueueKind::Log => topology::from_offset(self.next_offset),
             _ => FieldTable::default(),
         };
         let (kind, prefetch) = (self.spec.kind, self.prefetch);
@@ -105,16 +104,6 @@ impl Receiver {
             }
         };
         self.link.on_channel(&self.spec.name, "receive from", work).await
-    }
-
-    fn offset_arguments(&self) -> FieldTable {
-        let offset = match self.next_offset {
-            0 => AMQPValue::LongString(LongString::from("first")),
-            next => AMQPValue::LongLongInt(next.cast_signed()),
-        };
-        let mut arguments = FieldTable::default();
-        arguments.insert(OFFSET_HEADER.into(), offset);
-        arguments
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
@@ -146,12 +135,9 @@ impl Receiver {
     /// Acknowledging tells a stream that more can be sent, no more: once the record is handed over, that is so.
     async fn hand_over_record(&mut self, delivery: lapin::message::Delivery, out: &mpsc::Sender<Received>) -> bool {
         let lapin::message::Delivery { properties, data, acker, .. } = delivery;
-        let offset = match header(&properties, OFFSET_HEADER) {
-            Some(AMQPValue::LongLongInt(offset)) => offset.cast_unsigned(),
-            other => {
-                warn!(?other, queue = self.spec.name, "a record without an offset is left out");
-                return true;
-            }
+        let Some(offset) = topology::offset(&properties) else {
+            warn!(queue = self.spec.name, "a record without an offset is left out");
+            return true;
         };
         // A stream begins at the chunk that holds the offset asked for, which may hold earlier ones.
         if offset >= self.next_offset {
@@ -265,9 +251,10 @@ impl Held {
             done => return done,
         }
         // Somebody has deleted the dead-letter queue.
+        let names = Names::of(spec)?;
         let declare = |channel: Channel| {
-            let name = name.clone();
-            async move { topology::declare(&channel, spec, name).await }
+            let names = &names;
+            async move { topology::declare(&channel, spec, names).await }
         };
         self.link.on_channel(&spec.name, "declare", declare).await?;
         letter().await
