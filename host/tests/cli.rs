@@ -161,7 +161,7 @@ impl Worker {
     }
 
     fn exit_code(mut self) -> Option<i32> {
-        // Nobody reads its log any more: it must not wait for that.
+        // Nobody reads its log any more, and that makes no difference.
         drop(self.log);
         self.process.wait().unwrap().code()
     }
