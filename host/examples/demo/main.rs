@@ -125,19 +125,19 @@ fn cargo_home() -> anyhow::Result<PathBuf> {
 }
 
 fn print_what_next(transport: Transport) {
-    let over_rabbitmq = match transport {
-        Transport::InMemory => {
-            "\n  cargo xtask demo --runtime amqp       the same over RabbitMQ, with two worker processes"
-        }
-        Transport::Amqp => "",
-    };
     println!(
-        "What happened: two WebAssembly components were deployed to running workers, which knew nothing of them before. \
-         A directive cut the input into batches, the workers executed them in fresh sandboxes without files, network or \
-         clock, and the results were put together in order.\n\n\
-         What to try next:{over_rabbitmq}\n  \
-         cargo xtask demo --sources DIR        the words of another folder\n  \
-         cargo run --example fib               a first program: twenty lines\n  \
-         plugins/text/src/lib.rs               how the operations are written"
+        "What happened: two WebAssembly components were deployed to running workers, which knew nothing of them
+before. Directives cut their inputs into batches, the workers executed these in fresh sandboxes without
+files, network or clock, and the results were put together in order.
+
+What to try next:"
+    );
+    if transport == Transport::InMemory {
+        println!("  cargo xtask demo --runtime amqp    the same over RabbitMQ, with two worker processes");
+    }
+    println!(
+        "  cargo xtask demo --sources DIR     the words of another folder
+  cargo run --example fib            a first program
+  plugins/text/src/lib.rs            how the operations are written"
     );
 }

@@ -1,4 +1,4 @@
-//! The second job: a picture of the Mandelbrot set, in tiles.
+//! The second job: a picture of a part of the Mandelbrot set, in tiles.
 
 use std::{
     fmt,
@@ -14,6 +14,11 @@ use futures::TryStreamExt;
 use palfrey_host::{Runtime, directive::*, task::Digest};
 
 use crate::progress;
+
+/// A spiral in the seahorse valley, between the set's body and its head.
+const CENTER: (f64, f64) = (-0.7463, 0.1137);
+const SPAN: f64 = 0.008;
+const MAX_ITERATIONS: u32 = 1500;
 
 /// Pixels of a tile, in both directions.
 const TILE: u32 = 64;
@@ -33,7 +38,13 @@ pub(crate) struct Picture {
 /// Renders the picture: the tiles come back as they finish, and are put where they belong.
 pub(crate) async fn render(runtime: &Runtime, size: u32) -> anyhow::Result<Picture> {
     let started = Instant::now();
-    let operation = MandelbrotTile::whole(size, size);
+    let operation = MandelbrotTile {
+        width: size,
+        height: size,
+        max_iterations: MAX_ITERATIONS,
+        center: CENTER,
+        span: SPAN,
+    };
     let tiles = tiles(size);
     let options = JobOptions::default().on_progress(progress::bar("tiles"));
     let mut rendered = IndexedStream::from(tiles.clone()).map(&operation).options(options).run(runtime).await?;
@@ -83,6 +94,6 @@ impl Picture {
 impl fmt::Display for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, tiles, time, .. } = self;
-        write!(f, "Rendered the Mandelbrot set, {size} × {size}, in {tiles} tiles and {:.2} s.", time.as_secs_f64())
+        write!(f, "Rendered a spiral of the Mandelbrot set, {size} × {size} pixels in {tiles} tiles, in {:.2} s.", time.as_secs_f64())
     }
 }
