@@ -58,15 +58,17 @@ impl<T: Monoid + Serializable> Probe<T> {
     }
 }
 
-/// For operations that are no monoids.
-pub trait NotMonoid {
-    type Operation: Operation;
-
+/// For operations that are no monoids. That the type is an operation at all is asked by each method, so that the compiler
+/// misses the operation and not the method.
+pub trait NotMonoid<T> {
     fn kind(&self) -> Kind {
         Kind::Operation
     }
 
-    fn input(&self) -> Probe<<Self::Operation as Operation>::Input> {
+    fn input(&self) -> Probe<T::Input>
+    where
+        T: Operation,
+    {
         Probe::new()
     }
 
@@ -75,12 +77,4 @@ pub trait NotMonoid {
     }
 }
 
-impl<T: Operation> NotMonoid for Probe<T> {
-    type Operation = T;
-}
-
-impl<T: Operation> Probe<T> {
-    pub fn output(&self) -> Probe<T::Output> {
-        Probe::new()
-    }
-}
+impl<T> NotMonoid<T> for Probe<T> {}

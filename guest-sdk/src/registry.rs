@@ -34,13 +34,15 @@ macro_rules! registry {
         ::core::compile_error!("a plugin has at least one operation: write `registry!(FirstOperation, SecondOperation)`");
     };
     ($($operation:ty),+ $(,)?) => {
-        const _: () = $crate::__private::check(
+        const _: () = if let Err(message) = $crate::__private::check(
             ::core::env!("CARGO_PKG_NAME"),
             &[$((
                 <$operation as $crate::RemoteExecute>::PLUGIN,
                 <$operation as $crate::RemoteExecute>::NAME,
             )),+],
-        );
+        ) {
+            ::core::panic!("{}", message.as_str());
+        };
         $crate::__export!($($operation),+);
     };
 }
@@ -80,41 +82,40 @@ macro_rules! __export {
 
 /// Checks a plugin's operations, each as the name of the plugin it derives for and its own name.
 ///
-/// # Panics
-/// If the plugin is not sound. In a constant this is a compile error.
-pub const fn check(package: &str, operations: &[(&str, &str)]) {
+/// # Errors
+/// What is wrong, and what to do about it. The macro makes a compile error of it.
+#[expect(clippy::result_large_err, reason = "it is evaluated while compiling, where texts cannot be allocated")]
+pub const fn check(package: &str, operations: &[(&str, &str)]) -> Result<(), Message> {
     if !is_kebab_case(package) {
-        let message = Message::new()
+        return Err(Message::new()
             .push("the package's name is the plugin's, and `")
             .push(package)
-            .push("` is not kebab-case: rename it in Cargo.toml (lower-case letters, digits, single hyphens)");
-        panic!("{}", message.as_str());
+            .push("` is not kebab-case: rename it in Cargo.toml (lower-case letters, digits, single hyphens)"));
     }
     let mut i = 0;
     while i < operations.len() {
         let (plugin, name) = operations[i];
         if !equal(plugin, package) {
-            let message = Message::new()
+            return Err(Message::new()
                 .push("`")
                 .push(name)
                 .push("` belongs to plugin `")
                 .push(plugin)
-                .push("`: register it there, or derive RemoteExecute for a type of this crate");
-            panic!("{}", message.as_str());
+                .push("`: register it there, or derive RemoteExecute for a type of this crate"));
         }
         let mut j = 0;
         while j < i {
             if equal(operations[j].1, name) {
-                let message = Message::new()
+                return Err(Message::new()
                     .push("two operations are named `")
                     .push(name)
-                    .push("`: give one of them another name with #[palfrey(name = \"…\")]");
-                panic!("{}", message.as_str());
+                    .push("`: give one of them another name with #[palfrey(name = \"…\")]"));
             }
             j += 1;
         }
         i += 1;
     }
+    Ok(())
 }
 
 const fn is_kebab_case(name: &str) -> bool {
@@ -148,7 +149,8 @@ const fn equal(left: &str, right: &str) -> bool {
 }
 
 /// A text that is put together while compiling. What does not fit is cut.
-struct Message {
+#[derive(Debug)]
+pub struct Message {
     bytes: [u8; 512],
     length: usize,
 }
@@ -171,7 +173,8 @@ impl Message {
         self
     }
 
-    const fn as_str(&self) -> &str {
+    /// The text.
+    pub const fn as_str(&self) -> &str {
         match std::str::from_utf8(self.bytes.split_at(self.length).0) {
             Ok(text) => text,
             Err(_) => "the plugin is not sound",
@@ -191,6 +194,25 @@ mod tests {
         for name in ["", "Fib", "fib_at", "-fib", "fib-", "fib--at", "1fib", "füb", &"x".repeat(65)] {
             assert!(!is_kebab_case(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_sound_is_told_what_to_do() {
+        let refusal = |package, operations: &[_]| check(package, operations).unwrap_err().as_str().to_owned();
+        assert!(check("arith", &[("arith", "sum"), ("arith", "fib-at")]).is_ok());
+        assert_eq!(
+            refusal("my_plugin", &[]),
+            "the package's name is the plugin's, and `my_plugin` is not kebab-case: rename it in Cargo.toml (lower-case \
+             letters, digits, single hyphens)"
+        );
+        assert_eq!(
+            refusal("arith", &[("arith", "sum"), ("text", "concat")]),
+            "`concat` belongs to plugin `text`: register it there, or derive RemoteExecute for a type of this crate"
+        );
+        assert_eq!(
+            refusal("arith", &[("arith", "sum"), ("arith", "fib-at"), ("arith", "sum")]),
+            "two operations are named `sum`: give one of them another name with #[palfrey(name = \"…\")]"
+        );
     }
 
     #[test]

@@ -28,7 +28,10 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let Arguments { plugin, config } = Arguments::parse();
     let component = std::fs::read(&plugin).with_context(|| {
-        format!("cannot read {}: build it with `cargo build --release --target wasm32-wasip2 -p arith`", plugin.display())
+        format!(
+            "cannot read {}: build it with `cargo build --release --target wasm32-wasip2 -p arith`",
+            plugin.display()
+        )
     })?;
 
     let runtime = Runtime::from_config(&config).await?;

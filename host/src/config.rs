@@ -58,11 +58,11 @@ pub struct Config {
         long,
         env = "PALFREY_WORKERS",
         value_name = "N",
-        default_value = "1",
+        default_value_t = 1,
         help_heading = "Execution",
         global = true
     )]
-    pub workers: NonZeroUsize,
+    pub workers: usize,
 
     /// Tasks that a worker executes at once [default: number of cores]
     #[arg(long, env = "PALFREY_SLOTS", value_name = "N", help_heading = "Execution", global = true)]
@@ -100,7 +100,7 @@ impl Default for Config {
             task_bus_routing_key: DEFAULT_ROUTING_KEY.to_owned(),
             serializer: Serializer::Postcard,
             durability: Durability::Confirmed,
-            workers: NonZeroUsize::MIN,
+            workers: 1,
             slots: None,
             prefetch: None,
             limits: Vec::new(),

@@ -111,6 +111,12 @@ impl Program {
         self
     }
 
+    /// As [`env`](Self::env), for what a person who repeats the command does without.
+    pub(crate) fn env_unseen(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Removes variables that this program's own start has left behind.
     pub(crate) fn without_env(mut self, unwanted: impl Fn(&str) -> bool) -> Self {
         let names = std::env::vars_os().map(|(name, _)| name);

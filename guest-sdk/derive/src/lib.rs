@@ -61,7 +61,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                     encodings: &::palfrey_sdk::Serializer::ALL,
                     config_schema: operation.schema(),
                     input_schema: operation.input().schema(),
-                    output_schema: operation.output().schema(),
+                    output_schema: Probe::<<#ident as ::palfrey_sdk::Operation>::Output>::new().schema(),
                 }
             }
         }

@@ -250,14 +250,18 @@ impl LimitRules {
         limits
     }
 
-    /// For each limit the largest value that any operation has: what there must be room for.
+    /// The most memory and the largest table that any operation may have: what there must be room for. The other limits
+    /// are those of an operation that no narrower rule names.
     pub(super) fn largest(&self) -> Limits {
+        let (wide, narrow): (Vec<_>, Vec<_>) = self.rules.iter().partition(|rule| rule.scope == Scope::Everything);
         let mut largest = self.defaults;
-        for change in self.rules.iter().flat_map(|rule| &rule.changes) {
-            let mut limits = self.defaults;
-            change.apply(&mut limits);
-            largest.memory = largest.memory.max(limits.memory);
-            largest.table_elements = largest.table_elements.max(limits.table_elements);
+        wide.iter().flat_map(|rule| &rule.changes).for_each(|change| change.apply(&mut largest));
+        for change in narrow.iter().flat_map(|rule| &rule.changes) {
+            match *change {
+                Change::Memory(bytes) => largest.memory = largest.memory.max(bytes),
+                Change::TableElements(elements) => largest.table_elements = largest.table_elements.max(elements),
+                Change::Time(_) | Change::Output(_) | Change::Log(_) => {}
+            }
         }
         largest
     }
@@ -301,6 +305,7 @@ mod tests {
     #[test]
     fn the_largest_memory_of_any_rule_is_what_there_must_be_room_for() {
         assert_eq!(rules(&["a:memory=1MiB"]).largest().memory, Limits::default().memory);
+        assert_eq!(rules(&["memory=1MiB"]).largest().memory, 1 << 20);
         assert_eq!(rules(&["memory=1MiB", "a/x:memory=3GiB,table=200000"]).largest().memory, 3 << 30);
         assert_eq!(rules(&["a/x:table=200000"]).largest().table_elements, 200_000);
     }

@@ -275,7 +275,7 @@ async fn take(chunk: Chunk, assembler: &mut Assembler, shared: &Arc<Shared>) -> 
 }
 
 /// Runs what hashes or touches the disk away from tokio's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -19,6 +19,8 @@ pub struct Deployment {
     pub chunks: u32,
     /// What it says of itself.
     pub description: Description,
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
     /// Who deployed it, the last time.
     pub who: String,
     /// When.
@@ -140,10 +142,18 @@ impl PluginHistory {
     }
 
     pub(super) fn deploy(&mut self, activation: &Activation, who: &str, when: UnixMillis) {
-        let Activation { digest, size, chunks, ref description, .. } = *activation;
+        let Activation { digest, size, chunks, .. } = *activation;
         self.deployments.retain(|deployment| deployment.digest != digest);
-        let (description, who) = (description.clone(), who.to_owned());
-        self.deployments.push(Arc::new(Deployment { digest, size, chunks, description, who, when, withdrawn: false }));
+        self.deployments.push(Arc::new(Deployment {
+            digest,
+            size,
+            chunks,
+            description: activation.description.clone(),
+            imports: activation.imports.clone(),
+            who: who.to_owned(),
+            when,
+            withdrawn: false,
+        }));
         self.activate(digest);
     }
 

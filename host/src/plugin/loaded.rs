@@ -1,38 +1,258 @@
-//! temp
-use super::*;
-use crate::{
-    engine::{Engine, Plugin},
-    task::Digest,
-};
+//! Plugins that a worker has loaded.
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
 };
-/// x
-#[derive(Clone, Debug)]
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{ComponentError, Registry, follower::blocking};
+use crate::{
+    engine::{Engine, LoadError, Plugin},
+    task::Digest,
+};
+
+/// The plugins of a worker, ready to be called. Clones share them.
+///
+/// What is deployed is loaded in the background, so that the first task does not wait for the compiler. What was
+/// replaced stays loaded as long as tasks may name it: until [`capacity`](Self::CAPACITY) others were used after it. It
+/// is then loaded again when a task wants it.
+#[derive(Debug, Clone)]
 pub struct Plugins {
+    loader: Arc<Loader>,
+    _preloader: Arc<AbortOnDropHandle<()>>,
+}
+
+/// Why a worker cannot execute a component.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PluginError {
+    /// It does not have its bytes. They may arrive later.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// The bytes cannot be executed. They never will.
+    #[error(transparent)]
+    Load(#[from] Arc<LoadError>),
+}
+
+impl PluginError {
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Load(_))
+    }
+}
+
+#[derive(Debug)]
+struct Loader {
     registry: Registry,
     engine: Engine,
-    map: Arc<Mutex<HashMap<Digest, Plugin>>>,
+    cache: Cache<Result<Plugin, PluginError>>,
 }
+
 impl Plugins {
-    /// x
+    /// Plugins that are kept loaded: far more than are in use at a time, and few enough that their machine code, some
+    /// megabytes each and mapped from disk, does not matter.
+    pub const CAPACITY: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
+
+    /// Begins to load what is deployed, and goes on with what will be. The registry has to follow components.
     pub fn new(registry: Registry, engine: Engine) -> Self {
-        Self { registry, engine, map: Default::default() }
+        let loader = Arc::new(Loader { registry, engine, cache: Cache::new(Self::CAPACITY) });
+        let preloader = tokio::spawn(preload(loader.clone()));
+        Self { loader, _preloader: Arc::new(AbortOnDropHandle::new(preloader)) }
     }
-    /// x
+
+    /// The registry that they come from.
     pub fn registry(&self) -> &Registry {
-        &self.registry
+        &self.loader.registry
     }
-    /// x
-    pub async fn get(&self, digest: &Digest) -> Result<Plugin, ComponentError> {
-        if let Some(p) = self.map.lock().unwrap().get(digest) {
-            return Ok(p.clone());
+
+    /// The plugin with a digest. If it is not loaded yet it is loaded now, once, however many ask for it.
+    ///
+    /// # Errors
+    /// If its bytes do not arrive, or cannot be executed.
+    pub async fn get(&self, digest: &Digest) -> Result<Plugin, PluginError> {
+        self.loader.get(*digest).await
+    }
+}
+
+impl Loader {
+    async fn get(self: &Arc<Self>, digest: Digest) -> Result<Plugin, PluginError> {
+        let result = self.cache.get(digest, || self.clone().load(digest).boxed()).await;
+        if result.as_ref().is_err_and(|error| !error.is_final()) {
+            self.cache.forget(&digest);
         }
-        let bytes = self.registry.component(digest).await?;
+        result
+    }
+
+    async fn load(self: Arc<Self>, digest: Digest) -> Result<Plugin, PluginError> {
+        let component = self.registry.component(&digest).await?;
         let engine = self.engine.clone();
-        let p = tokio::task::spawn_blocking(move || engine.load(&bytes)).await.unwrap().unwrap();
-        self.map.lock().unwrap().insert(*digest, p.clone());
-        Ok(p)
+        Ok(blocking(move || engine.load(&component)).await.map_err(Arc::new)?)
+    }
+}
+
+/// Loads whatever becomes active.
+async fn preload(loader: Arc<Loader>) {
+    /// The compiler uses all cores for one component already; the others mostly wait for bytes.
+    const AT_ONCE: usize = 4;
+    let mut state = loader.registry.subscribe();
+    let mut reported = std::collections::HashSet::new();
+    loop {
+        let active: Vec<_> =
+            state.borrow_and_update().plugins().filter_map(|history| history.active().cloned()).collect();
+        let new = active.into_iter().filter(|deployment| reported.insert(deployment.digest));
+        futures::stream::iter(new)
+            .for_each_concurrent(AT_ONCE, async |deployment| {
+                let (plugin, version) = (&deployment.description.name, deployment.version());
+                match loader.get(deployment.digest).await {
+                    Ok(_) => tracing::info!(plugin, %version, digest = %deployment.digest, "loaded"),
+                    Err(error) => {
+                        tracing::error!(plugin, %version, digest = %deployment.digest, "cannot load a plugin: {error}");
+                    }
+                }
+            })
+            .await;
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Values by digest, each made once. The least recently used ones are dropped.
+#[derive(Debug)]
+struct Cache<V: Clone> {
+    capacity: NonZeroUsize,
+    entries: Mutex<Entries<V>>,
+}
+
+#[derive(Debug)]
+struct Entries<V: Clone> {
+    by_digest: HashMap<Digest, Entry<V>>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Entry<V: Clone> {
+    value: Shared<BoxFuture<'static, V>>,
+    last_use: u64,
+}
+
+impl<V: Clone> Cache<V> {
+    fn new(capacity: NonZeroUsize) -> Self {
+        Self { capacity, entries: Mutex::new(Entries { by_digest: HashMap::new(), uses: 0 }) }
+    }
+
+    fn get(&self, digest: Digest, make: impl FnOnce() -> BoxFuture<'static, V>) -> Shared<BoxFuture<'static, V>> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.uses += 1;
+        let last_use = entries.uses;
+        if !entries.by_digest.contains_key(&digest) && entries.by_digest.len() >= self.capacity.get() {
+            entries.evict();
+        }
+        let entry = entries.by_digest.entry(digest).or_insert_with(|| Entry { value: make().shared(), last_use });
+        entry.last_use = last_use;
+        entry.value.clone()
+    }
+
+    /// Forgets a value that was made. One that is being made again by now is left alone.
+    fn forget(&self, digest: &Digest) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.by_digest.get(digest).is_some_and(|entry| entry.value.peek().is_some()) {
+            entries.by_digest.remove(digest);
+        }
+    }
+}
+
+impl<V: Clone> Entries<V> {
+    /// Drops the value that was used longest ago. Those that are being made stay: somebody waits for them.
+    fn evict(&mut self) {
+        let made = self.by_digest.iter().filter(|(_, entry)| entry.value.peek().is_some());
+        if let Some(oldest) = made.min_by_key(|(_, entry)| entry.last_use).map(|(digest, _)| *digest) {
+            self.by_digest.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn cache(capacity: usize) -> Cache<u32> {
+        Cache::new(NonZeroUsize::new(capacity).unwrap())
+    }
+
+    fn ready(value: u32) -> impl FnOnce() -> BoxFuture<'static, u32> {
+        move || async move { value }.boxed()
+    }
+
+    fn unexpected() -> BoxFuture<'static, u32> {
+        panic!("it should be there already")
+    }
+
+    fn digest(number: u32) -> Digest {
+        Digest::of(&number.to_le_bytes())
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_wait_for_one_load() {
+        let cache = cache(2);
+        let loads = Arc::new(AtomicU32::new(0));
+        let (done, wait) = oneshot::channel();
+        let first = {
+            let loads = loads.clone();
+            cache.get(digest(1), move || {
+                async move {
+                    loads.fetch_add(1, Ordering::SeqCst);
+                    wait.await.unwrap()
+                }
+                .boxed()
+            })
+        };
+        let others: Vec<_> = (0..10).map(|_| cache.get(digest(1), unexpected)).collect();
+        let all = tokio::spawn(futures::future::join_all(others));
+        let first = tokio::spawn(first);
+        done.send(7).unwrap();
+        assert_eq!((first.await.unwrap(), all.await.unwrap()), (7, vec![7; 10]));
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_goes_first() {
+        let cache = cache(2);
+        for number in [1, 2] {
+            cache.get(digest(number), ready(number)).await;
+        }
+        cache.get(digest(1), unexpected).await;
+        cache.get(digest(3), ready(3)).await;
+        assert_eq!(cache.get(digest(1), unexpected).await, 1);
+        assert_eq!(cache.get(digest(3), unexpected).await, 3);
+        assert_eq!(cache.get(digest(2), ready(20)).await, 20, "it was dropped and is made again");
+    }
+
+    #[tokio::test]
+    async fn what_is_being_loaded_is_never_dropped() {
+        let cache = cache(1);
+        let (done, wait) = oneshot::channel();
+        let slow = cache.get(digest(1), || async { wait.await.unwrap() }.boxed());
+        cache.get(digest(2), ready(2)).await;
+        done.send(1).unwrap();
+        assert_eq!(slow.await, 1);
+        assert_eq!(cache.get(digest(1), unexpected).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_value_is_made_again() {
+        let cache = cache(2);
+        cache.get(digest(1), ready(1)).await;
+        cache.forget(&digest(1));
+        assert_eq!(cache.get(digest(1), ready(10)).await, 10);
     }
 }

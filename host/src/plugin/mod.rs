@@ -8,8 +8,11 @@
 //! [`resolve`](RegistryState::resolve) (what an operation ID means); [`Plugins`] is the worker's side.
 
 mod assembler;
+#[cfg(test)]
+mod fixtures;
 mod follower;
 mod history;
+mod loaded;
 mod record;
 mod registry;
 mod resolve;
@@ -21,12 +24,12 @@ mod suggestions;
 pub use assembler::{Assembler, AssemblyError};
 pub use follower::{Arrived, ComponentError};
 pub use history::{Deployment, Event, EventKind, PluginHistory};
+pub use loaded::{PluginError, Plugins};
 pub use record::{Action, Activation, Chunk, Record, RecordError, UnixMillis};
-pub use registry::{DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo};
+pub use registry::{
+    CheckedComponent, DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo,
+};
 pub use resolve::{ExpectedTypes, Mismatch, ResolveError, Resolved};
 pub use state::{Change, Refusal, RegistryState};
 pub use store::{ComponentStore, StoreError};
 pub use suggestions::Suggestions;
-
-mod loaded;
-pub use loaded::Plugins;

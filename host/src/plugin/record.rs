@@ -85,6 +85,9 @@ pub struct Activation {
     pub chunks: u32,
     /// What it says of itself: name, version, operations.
     pub description: Description,
+    /// What it imports, for people.
+    #[serde(default)]
+    pub imports: Vec<String>,
     /// Whether it may take a version that was deployed with other bytes.
     pub force: bool,
 }

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use super::{
     Action, Activation, Change, Chunk, ComponentError, ComponentStore, Deployment, PluginHistory, Record, Refusal,
     RegistryState, ResolveError, Resolved,
-    follower::{ActivationFollower, ComponentFollower},
+    follower::{ActivationFollower, ComponentFollower, blocking},
 };
 use crate::{
-    engine::{Description, Engine, LoadError},
+    engine::{Description, Engine, EngineConfig, LoadError, Plugin},
     queue::{Connection, QueueError, QueueHandle, QueueKind, QueueSpec},
     task::{Digest, OperationId},
 };
@@ -38,7 +38,7 @@ pub struct RegistryOptions {
     pub follow: Follow,
     /// Who deploys, for the history. Default: `unknown`.
     pub who: String,
-    /// Components may have so many bytes. Default: 128 MiB, room for those that carry an interpreter.
+    /// Components may have so many bytes. Default: what an engine accepts.
     pub max_component_bytes: u64,
     /// How long [`Registry::component`] waits for bytes that have not arrived. Default: 30 seconds.
     pub component_timeout: Duration,
@@ -50,7 +50,7 @@ impl Default for RegistryOptions {
             prefix: "palfrey".to_owned(),
             follow: Follow::default(),
             who: "unknown".to_owned(),
-            max_component_bytes: 128 << 20,
+            max_component_bytes: EngineConfig::default().max_component_bytes,
             component_timeout: Duration::from_secs(30),
         }
     }
@@ -76,6 +76,21 @@ pub struct DeployOptions {
     pub force: bool,
     /// Called with the bytes that are uploaded and the bytes in all.
     pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
+}
+
+/// What an engine, or somebody in its place, found out about a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedComponent {
+    /// What it says of itself.
+    pub description: Description,
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
+}
+
+impl From<&Plugin> for CheckedComponent {
+    fn from(plugin: &Plugin) -> Self {
+        Self { description: plugin.description().clone(), imports: plugin.imports().to_vec() }
+    }
 }
 
 /// What deploying did.
@@ -205,12 +220,8 @@ impl Registry {
         options: &DeployOptions,
     ) -> Result<Deployed, RegistryError> {
         let (engine, bytes) = (engine.clone(), component.clone());
-        let load = tokio::task::spawn_blocking(move || engine.load(&bytes).map(|plugin| plugin.description().clone()));
-        let description = match load.await {
-            Ok(description) => description?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        self.deploy_checked(component, description, options).await
+        let checked = blocking(move || engine.load(&bytes).map(|plugin| CheckedComponent::from(&plugin))).await?;
+        self.deploy_checked(component, checked, options).await
     }
 
     /// Deploys a component that was checked elsewhere. Workers check it again before they execute it.
@@ -220,14 +231,15 @@ impl Registry {
     pub async fn deploy_checked(
         &self,
         component: Bytes,
-        description: Description,
+        checked: CheckedComponent,
         options: &DeployOptions,
     ) -> Result<Deployed, RegistryError> {
         self.caught_up().await?;
         let digest = Digest::of(&component);
         let (size, chunks, force) = (component.len() as u64, Chunk::count(component.len()), options.force);
+        let CheckedComponent { description, imports } = checked;
         let plugin = description.name.clone();
-        let activation = Activation { digest, size, chunks, description, force };
+        let activation = Activation { digest, size, chunks, description, imports, force };
         let state = self.state();
         state.check(&activation)?;
         let history = state.plugin(&plugin).ok();

@@ -236,9 +236,9 @@ impl Resolved {
                 return Err(Mismatch::Schema {
                     operation: self.id.clone(),
                     what,
-                    expected: schema::inline(expected_schema),
+                    expected: schema::brief(expected_schema),
                     expected_version: expected.version.to_owned(),
-                    deployed: schema::inline(deployed),
+                    deployed: schema::brief(deployed),
                     version: self.version.clone(),
                     digest: self.digest,
                 });
@@ -263,10 +263,13 @@ impl Resolved {
     /// # Errors
     /// [`Mismatch::Encoding`].
     pub fn check_encoding(&self, wanted: Serializer) -> Result<(), Mismatch> {
-        let understood: Vec<_> = self.descriptor.encodings.iter().map(ToString::to_string).collect();
-        if understood.iter().any(|name| name == wanted.name()) {
+        if self.descriptor.understands(wanted) {
             return Ok(());
         }
+        let understood = self.descriptor.encodings.clone();
         Err(Mismatch::Encoding { operation: self.id.clone(), version: self.version.clone(), wanted, understood })
     }
 }
+
+#[cfg(test)]
+mod tests;

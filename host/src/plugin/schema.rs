@@ -24,6 +24,22 @@ pub fn inline(schema: &str) -> String {
     parse(schema).map_or_else(|| schema.to_owned(), |named| type_expression(&named))
 }
 
+/// As [`inline`], cut where an error message would become a page.
+pub(super) fn brief(schema: &str) -> String {
+    const LONGEST: usize = 300;
+    let text = inline(schema);
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// As [`inline`] where that fits into a line of 100 characters behind `indent` others, and otherwise with a line for each
+/// field and variant.
+pub fn indented(schema: &str, indent: usize) -> String {
+    parse(schema).map_or_else(|| schema.to_owned(), |named| lines(&named, indent))
+}
+
 fn parse(schema: &str) -> Option<Named> {
     serde_json::from_str(schema).ok()
 }
@@ -106,6 +122,26 @@ fn type_expression(named: &Named) -> String {
     }
 }
 
+fn lines(named: &Named, indent: usize) -> String {
+    const WIDTH: usize = 100;
+    let inline = type_expression(named);
+    if indent + inline.len() <= WIDTH {
+        return inline;
+    }
+    let inner = indent + 2;
+    let pad = " ".repeat(inner);
+    let items: Vec<_> = match &named.ty {
+        Type::Struct(fields) => {
+            fields.iter().map(|field| format!("{pad}{}: {},\n", field.name, lines(&field.ty, inner))).collect()
+        }
+        Type::Enum(variants) => variants.iter().map(|it| format!("{pad}| {}\n", variant(it))).collect(),
+        Type::Option(inner) => return format!("Option<{}>", lines(inner, indent)),
+        Type::Seq(inner) => return format!("Vec<{}>", lines(inner, indent)),
+        _ => return inline,
+    };
+    format!("{} {{\n{}{}}}", named.name, items.concat(), " ".repeat(indent))
+}
+
 fn list(items: &[Named]) -> String {
     items.iter().map(type_expression).collect::<Vec<_>>().join(", ")
 }
@@ -179,6 +215,31 @@ mod tests {
             inline(&json::<Choice>()),
             "Choice { Nothing | One(u8) | Two(u8, String) | Named { low: u64, high: Option<f32> } }"
         );
+    }
+
+    #[test]
+    fn a_long_schema_gets_a_line_for_each_field_and_variant() {
+        assert_eq!(indented(&json::<Job>(), 4), inline(&json::<Job>()));
+        let lines = "Job {
+                                                            tags: Vec<String>,
+                                                            counts: Map<String, u64>,
+                                                            digest: [u8; 32],
+                                                          }";
+        assert_eq!(indented(&json::<Job>(), 58), lines);
+        let choice = indented(&json::<Vec<Choice>>(), 60);
+        assert!(choice.starts_with("Vec<Choice {\n"), "{choice}");
+        assert!(
+            choice.contains("\n                                                              | One(u8)\n"),
+            "{choice}"
+        );
+        assert!(choice.ends_with("}>"), "{choice}");
+    }
+
+    #[test]
+    fn an_error_is_no_page() {
+        let long = json::<[Job; 40]>().replace("tags", &"t".repeat(400));
+        assert_eq!(brief(&long).chars().count(), 301);
+        assert_eq!(brief(&json::<u64>()), "u64");
     }
 
     #[test]

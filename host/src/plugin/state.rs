@@ -249,3 +249,6 @@ impl RegistryState {
         Ok(Arc::make_mut(self.plugins.get_mut(name).expect("it was found a line above")))
     }
 }
+
+#[cfg(test)]
+mod tests;

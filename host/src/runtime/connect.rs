@@ -7,7 +7,11 @@ use crate::{
     config::{Config, Transport},
     engine::{Engine, EngineError},
     plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError},
-    queue::{Connection, QueueError, in_memory::InMemory},
+    queue::{
+        Connection, QueueError,
+        amqp::{Amqp, AmqpOptions},
+        in_memory::InMemory,
+    },
 };
 
 /// Why a runtime could not be set up.
@@ -29,7 +33,10 @@ pub enum ConnectError {
 pub(crate) async fn connect(config: &Config) -> Result<Arc<dyn Connection>, ConnectError> {
     match config.runtime {
         Transport::InMemory => Ok(Arc::new(InMemory::default())),
-        Transport::Amqp => unimplemented!(),
+        Transport::Amqp => {
+            let options = AmqpOptions { durability: config.durability, ..AmqpOptions::default() };
+            Ok(Arc::new(Amqp::connect(config.amqp_uri.expose(), options).await?))
+        }
     }
 }
 

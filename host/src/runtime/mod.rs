@@ -58,6 +58,8 @@ pub struct Runtime {
 /// Workers within this process.
 #[derive(Debug)]
 struct Emulator {
+    /// What further workers are made of.
+    worker: WorkerRuntime,
     shutdown: CancellationToken,
     workers: Vec<JoinHandle<()>>,
 }
@@ -113,6 +115,18 @@ impl Runtime {
     /// What is deployed, and the history of it.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Another worker within this process, for a program that has a loop of its own. It executes on the same slots as the
+    /// workers that the runtime holds; with [`Config::workers`] set to zero it is the only one. `None` unless the runtime
+    /// is in memory: elsewhere there is [`WorkerRuntime::from_config`].
+    pub fn worker_in_memory(&self) -> Option<WorkerRuntime> {
+        self.emulator.as_ref().map(|emulator| emulator.worker.renamed())
+    }
+
+    /// The channels, for programs that have some of their own.
+    pub fn channels(&self) -> &ChannelFactory {
+        &self.channels
     }
 
     /// Encoding of configs, inputs and outputs.
@@ -214,7 +228,7 @@ impl Emulator {
         let tasks = channels.get(tasks.name(), ChannelType::ExactlyOnce).await?;
         let shutdown = CancellationToken::new();
         let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone());
-        let workers = (0..config.workers.get())
+        let workers = (0..config.workers)
             .map(|_| {
                 let (worker, shutdown) = (worker.renamed(), shutdown.clone());
                 tokio::spawn(async move {
@@ -224,6 +238,6 @@ impl Emulator {
                 })
             })
             .collect();
-        Ok((plugins.registry().clone(), Self { shutdown, workers }))
+        Ok((plugins.registry().clone(), Self { worker, shutdown, workers }))
     }
 }

@@ -50,12 +50,13 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let programs =
         suite.step("programs", || workspace.cargo(["build", "--workspace", "--bins", "--examples"]).run())?;
     if components && programs {
-        suite.tests("tests", runner(workspace)?.env(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
+        let runner = runner(workspace)?.env_unseen("CARGO_TARGET_DIR", workspace.target());
+        suite.tests("tests", runner.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
-    suite.tests("doc tests", doc_tests.env(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
+    suite.tests("doc tests", doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
     suite.step("documentation", || {
         workspace.cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run()
     })?;

@@ -1,0 +1,112 @@
+//! `palfrey deploy`
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use clap::ValueHint;
+use indicatif::{ProgressBar, ProgressStyle};
+use palfrey_host::{
+    Config,
+    engine::{Engine, Plugin},
+    plugin::{Change, CheckedComponent, DeployOptions, Deployed, Registry},
+};
+
+use super::{Failure, connection, output};
+
+pub(super) const HELP: &str = "\
+Every file is checked before any is deployed. New jobs execute what was deployed; jobs under way keep what they began with.
+Deploying what is active already changes nothing.
+
+Example:
+  cargo build --release --target wasm32-wasip2
+  palfrey deploy target/wasm32-wasip2/release/arith.wasm";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Components: the `.wasm` files that `cargo build --release --target wasm32-wasip2` leaves
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+    /// Replace a version that was deployed with other bytes, and upload bytes that were uploaded before
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) async fn run(config: Config, args: Args, quiet: bool) -> Result<(), Failure> {
+    let engine = connection::engine(&config)?;
+    let mut components = Vec::new();
+    for path in &args.files {
+        components.push(check(path, &engine).await?);
+    }
+    let runtime = connection::connect(config).await?;
+    for (bytes, plugin) in components {
+        let deployed = upload(runtime.registry(), bytes, &plugin, args.force, quiet).await?;
+        output::print(&describe(&deployed, runtime.registry()))?;
+    }
+    Ok(runtime.close().await?)
+}
+
+/// Reads a file and checks that workers can execute it.
+pub(super) async fn check(path: &Path, engine: &Engine) -> Result<(Bytes, Plugin), Failure> {
+    let bytes = tokio::fs::read(path).await.map_err(|source| Failure::File { path: path.to_owned(), source })?;
+    let bytes = Bytes::from(bytes);
+    let (engine, component) = (engine.clone(), bytes.clone());
+    let loaded = tokio::task::spawn_blocking(move || engine.load(&component)).await;
+    let plugin = loaded
+        .map_err(|panic| Failure::Internal(panic.into()))?
+        .map_err(|source| Failure::Component { path: path.to_owned(), source })?;
+    Ok((bytes, plugin))
+}
+
+async fn upload(
+    registry: &Registry,
+    bytes: Bytes,
+    plugin: &Plugin,
+    force: bool,
+    quiet: bool,
+) -> Result<Deployed, Failure> {
+    let bar = (!quiet && std::io::stderr().is_terminal()).then(|| progress_bar(&plugin.description().name));
+    let options = DeployOptions {
+        force,
+        progress: bar.clone().map(|bar| -> Arc<dyn Fn(u64, u64) + Send + Sync> {
+            Arc::new(move |done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            })
+        }),
+    };
+    let deployed = registry.deploy_checked(bytes, CheckedComponent::from(plugin), &options).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(deployed?)
+}
+
+fn progress_bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}");
+    ProgressBar::new(0).with_style(style.expect("the template is well-formed")).with_message(name.to_owned())
+}
+
+fn describe(deployed: &Deployed, registry: &Registry) -> String {
+    let deployment = &deployed.deployment;
+    let name = format!("{} {}", deployment.description.name, deployment.version());
+    let details = format!(
+        "{}, {}, {} operations",
+        deployment.digest.short(),
+        output::size(deployment.size),
+        deployment.description.operations.len()
+    );
+    match &deployed.change {
+        Change::Nothing => format!("{name} is active already ({details})\n"),
+        Change::Deployed { plugin, replaced: Some(replaced), .. } => {
+            let replaced = registry.inspect(plugin).ok().and_then(|history| {
+                history.deployment(replaced).map(|replaced| format!(" in place of {}", replaced.version()))
+            });
+            format!("deployed {name}{} ({details})\n", replaced.unwrap_or_default())
+        }
+        _ => format!("deployed {name} ({details})\n"),
+    }
+}

@@ -1,0 +1,124 @@
+//! What can go wrong, and the exit code that says so.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use palfrey_host::{
+    engine::{EngineError, LoadError},
+    plugin::{Refusal, RegistryError},
+    queue::QueueError,
+    runtime::ConnectError,
+};
+
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done
+  1  an internal error
+  2  the arguments or the environment are wrong
+  3  the broker cannot be reached, or refuses the connection
+  4  there is no such file, plugin or version
+  5  refused: the component or the state of the registry does not allow it
+  130, 143  ended at once by a second SIGINT or SIGTERM";
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// In memory there is nobody to speak to.
+    #[error(
+        "with `--runtime in-memory` workers live within a program, and `palfrey` cannot reach them: use `--runtime amqp`"
+    )]
+    InMemory,
+    /// The folder for machine code or components cannot be used.
+    #[error(transparent)]
+    Setup(anyhow::Error),
+    /// No broker, or no connection to it.
+    #[error(transparent)]
+    Connect(QueueError),
+    /// The broker refused something later on.
+    #[error(transparent)]
+    Queue(QueueError),
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A component cannot be deployed.
+    #[error("{} cannot be deployed", path.display())]
+    Component {
+        path: PathBuf,
+        #[source]
+        source: LoadError,
+    },
+    /// The registry says no.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// Something that should not happen.
+    #[error(transparent)]
+    Internal(anyhow::Error),
+}
+
+impl Failure {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        /// See [`HELP`].
+        const INTERNAL: u8 = 1;
+        const USAGE: u8 = 2;
+        const CANNOT_CONNECT: u8 = 3;
+        const NOT_FOUND: u8 = 4;
+        const REFUSED: u8 = 5;
+        ExitCode::from(match self {
+            Self::Internal(_) | Self::Queue(_) => INTERNAL,
+            Self::InMemory | Self::Setup(_) => USAGE,
+            Self::Connect(_) => CANNOT_CONNECT,
+            Self::File { .. } => NOT_FOUND,
+            Self::Component { .. } => REFUSED,
+            Self::Refused(refusal) => match refusal {
+                Refusal::UnknownPlugin { .. } | Refusal::NoSuchVersion { .. } | Refusal::NeverDeployed { .. } => {
+                    NOT_FOUND
+                }
+                Refusal::VersionTaken { .. }
+                | Refusal::NotDeployed { .. }
+                | Refusal::NothingBefore { .. }
+                | Refusal::Overtaken { .. }
+                | Refusal::Name(_) => REFUSED,
+            },
+        })
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Queue(error) => Self::Connect(error),
+            setup => Self::Setup(setup.into()),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Setup(error.into())
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        Self::Queue(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Queue(error) => Self::Queue(error),
+            RegistryError::Refused(refusal) => Self::Refused(refusal),
+            error @ (RegistryError::NotReadBack | RegistryError::Load(_)) => Self::Internal(error.into()),
+        }
+    }
+}

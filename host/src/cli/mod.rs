@@ -1,0 +1,135 @@
+//! The command line. Thin: what it does is in the library, what is here is how it is asked for and shown.
+//!
+//! One file a command. Every command prints its result to stdout, and everything else to stderr. How a failure becomes an
+//! exit code is in [`failure`].
+
+mod change;
+mod connection;
+mod deploy;
+mod failure;
+mod inspect;
+mod output;
+mod plugins;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use palfrey_host::Config;
+
+use failure::Failure;
+use output::LogFormat;
+
+/// Runs a distributed task system whose workers never have to be rebuilt
+#[derive(Debug, Parser)]
+#[command(name = "palfrey", version, arg_required_else_help = true, after_help = failure::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    config: Config,
+    /// Form of the log on stderr
+    #[arg(long, env = "PALFREY_LOG_FORMAT", value_enum, default_value_t, global = true, help_heading = "Output")]
+    log_format: LogFormat,
+    /// What to log: `warn`, `palfrey_host=debug,palfrey::guest=info`, … [default: info for workers, else warn]
+    #[arg(long, env = "PALFREY_LOG", value_name = "FILTER", global = true, help_heading = "Output")]
+    log: Option<String>,
+    /// Log errors only, and show no progress
+    #[arg(long, short, global = true, conflicts_with = "log", help_heading = "Output")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Execute tasks until SIGINT or SIGTERM
+    #[command(after_help = worker::HELP)]
+    Worker,
+    /// Deploy components to the running workers
+    #[command(after_help = deploy::HELP)]
+    Deploy(deploy::Args),
+    /// List what is deployed
+    #[command(after_help = plugins::HELP)]
+    Plugins(plugins::Args),
+    /// Show a plugin's operations, types, imports and history
+    #[command(after_help = inspect::HELP)]
+    Inspect(inspect::Args),
+    /// Withdraw a plugin: new jobs get an error, those under way finish
+    #[command(after_help = change::UNDEPLOY_HELP)]
+    Undeploy(change::UndeployArgs),
+    /// Make an earlier deployment the active one again
+    #[command(after_help = change::ROLLBACK_HELP)]
+    Rollback(change::RollbackArgs),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  palfrey completions bash > ~/.local/share/bash-completion/completions/palfrey")]
+    Completions {
+        /// The shell
+        #[arg(value_hint = ValueHint::Other)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the arguments, runs the command, and says how it went.
+pub(crate) fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    output::start_log(&cli);
+    let result = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::Internal(error.into())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::show_failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// The arguments, with defaults that suit a process that speaks to others.
+fn command() -> clap::Command {
+    Cli::command().mut_arg("runtime", |arg| arg.default_value("amqp")).mut_arg("workers", |arg| arg.hide(true))
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { command, config, quiet, .. } = cli;
+    match command {
+        Command::Worker => worker::run(config).await,
+        Command::Deploy(args) => deploy::run(config, args, quiet).await,
+        Command::Plugins(args) => plugins::run(config, args).await,
+        Command::Inspect(args) => inspect::run(config, args).await,
+        Command::Undeploy(args) => change::undeploy(config, args).await,
+        Command::Rollback(args) => change::rollback(config, args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut self::command(), "palfrey", &mut script);
+            output::print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_binary_speaks_to_a_broker_unless_told_otherwise() {
+        let matches = command().get_matches_from(["palfrey", "worker"]);
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        assert_eq!(cli.config.runtime, palfrey_host::config::Transport::Amqp);
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for subcommand in command().get_subcommands() {
+            let help = subcommand.clone().render_help().to_string();
+            let example = format!("palfrey {}", subcommand.get_name());
+            assert!(help.contains("Example") && help.contains(&format!("  {example}")), "{example}: {help}");
+        }
+    }
+}

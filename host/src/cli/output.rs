@@ -1,0 +1,98 @@
+//! What the user sees: results on stdout, the log and failures on stderr.
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+};
+
+use clap::{ValueEnum, builder::styling::Style};
+use comfy_table::{Attribute, Cell, Table, TableStyle, presets};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::{Cli, Command, Failure};
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For machines: an object a line
+    Json,
+}
+
+pub(super) fn start_log(cli: &Cli) {
+    let default = match (cli.quiet, &cli.command) {
+        (true, _) => LevelFilter::ERROR,
+        (false, Command::Worker) => LevelFilter::INFO,
+        (false, _) => LevelFilter::WARN,
+    };
+    let filter = EnvFilter::builder().with_default_directive(default.into());
+    let filter = filter.parse_lossy(cli.log.as_deref().unwrap_or_default());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match cli.log_format {
+        LogFormat::Text => log.with_ansi(colours(&io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Whether to use colours: on terminals whose user does not mind (<https://no-color.org>).
+fn colours(stream: &impl io::IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints a result. Whoever stopped reading it, as `head` does, has seen enough.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Internal(error.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a result for machines.
+pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// A failure and its causes, each on a line.
+pub(super) fn show_failure(failure: &Failure) {
+    let (mark, reset) = if colours(&io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let mut text = format!("{mark}error{reset}: {failure}\n");
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        text.push_str(&format!("  because {error}\n"));
+        cause = error.source();
+    }
+    // There is nowhere left to tell of a failure of this.
+    io::stderr().lock().write_all(text.as_bytes()).ok();
+}
+
+/// A heading on a terminal.
+pub(super) fn heading(text: &str) -> String {
+    if colours(&io::stdout()) {
+        let bold = Style::new().bold();
+        format!("{bold}{text}{bold:#}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A table without lines, which people can read and `awk` can split.
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
+    const STYLE: TableStyle = presets::NOTHING;
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    if colours(&io::stdout()) {
+        table.enforce_styling();
+        table.set_header(header.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+    } else {
+        table.force_no_tty();
+        table.set_header(header);
+    }
+    table
+}
+
+/// A size for people.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}

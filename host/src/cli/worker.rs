@@ -1,0 +1,51 @@
+//! `palfrey worker`
+
+use palfrey_host::{Config, WorkerRuntime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, connection};
+
+pub(super) const HELP: &str = "\
+Takes tasks and executes whatever plugins they name. Start as many as you like, on any machine that reaches the broker.
+At the first SIGINT or SIGTERM it takes no more tasks, finishes those under way and exits with 0; at a second one it exits
+at once, and the broker gives its tasks to others.
+
+Example:
+  palfrey worker --amqp-uri amqp://user:password@broker:5672/%2f --slots 4 --limit time=1min,memory=512MiB";
+
+pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    let shutdown = CancellationToken::new();
+    watch_signals(shutdown.clone())?;
+    let config = connection::complete(config)?;
+    let worker = tokio::select! {
+        worker = WorkerRuntime::from_config(&config) => worker?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    Ok(worker.main_loop(shutdown.cancelled()).await?)
+}
+
+/// Asks for a shutdown at the first signal, and ends the process at the second.
+fn watch_signals(shutdown: CancellationToken) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Internal(error.into());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::spawn(async move {
+        let name = next(&mut interrupt, &mut terminate).await.0;
+        tracing::info!("{name}: finishing what is under way; once more to exit at once");
+        shutdown.cancel();
+        let (name, code) = next(&mut interrupt, &mut terminate).await;
+        tracing::warn!("{name} again: exiting at once");
+        #[expect(clippy::disallowed_methods, reason = "whoever signals twice does not want to wait for destructors")]
+        std::process::exit(code);
+    });
+    Ok(())
+}
+
+/// A signal's name, and the exit code by which shells know it.
+async fn next(interrupt: &mut Signal, terminate: &mut Signal) -> (&'static str, i32) {
+    tokio::select! {
+        _ = interrupt.recv() => ("SIGINT", 130),
+        _ = terminate.recv() => ("SIGTERM", 143),
+    }
+}

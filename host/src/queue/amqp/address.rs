@@ -1,0 +1,114 @@
+//! Where the broker is, who asks, and what its refusals mean.
+
+use std::{fmt, time::Duration};
+
+use anyhow::anyhow;
+use lapin::{ConnectionProperties, ErrorKind, uri::AMQPUri};
+use url::{Host, Url};
+
+use crate::queue::QueueError;
+
+/// A broker that has not greeted us by then is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// In seconds. Shorter ones take a busy machine for a dead one.
+const HEARTBEAT: u16 = 10;
+const MIN_HEARTBEAT: u16 = 5;
+
+/// A parsed URI. It holds the password, and shows it to nobody but the broker.
+#[derive(Clone)]
+pub(super) struct Address(AMQPUri);
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{self}/{}", self.0.authority.userinfo.username, self.0.vhost)
+    }
+}
+
+/// Host and port.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0.authority.host, self.0.authority.port)
+    }
+}
+
+impl Address {
+    pub(super) fn parse(text: &str) -> Result<Self, QueueError> {
+        // Messages of the parsers are passed on only where they cannot repeat the text, which may hold a password.
+        let url = Url::parse(text).map_err(|error| QueueError::Uri(error.to_string()))?;
+        if !matches!(url.scheme(), "amqp" | "amqps") {
+            return Err(QueueError::Uri("it begins with neither amqp:// nor amqps://".into()));
+        }
+        let Some(host) = url.host().filter(|_| !url.cannot_be_a_base()) else {
+            return Err(QueueError::Uri("it names no host".into()));
+        };
+        let mut uri: AMQPUri = text.parse().map_err(QueueError::Uri)?;
+        if let Host::Ipv6(_) = host {
+            // The parser knows names only, and would take localhost.
+            uri.authority.host = host.to_string();
+        }
+        if uri.vhost.is_empty() {
+            // To the letter `amqp://host/` names a virtual host without a name. Nobody means that.
+            uri.vhost = "/".into();
+        }
+        uri.query.heartbeat = Some(uri.query.heartbeat.unwrap_or(HEARTBEAT).max(MIN_HEARTBEAT));
+        Ok(Self(uri))
+    }
+
+    /// Opens a connection that does not recover by itself.
+    pub(super) async fn connect(&self, name: &str) -> Result<lapin::Connection, QueueError> {
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let attempt = lapin::Connection::connect_uri(self.0.clone(), properties);
+        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.refusal(error)),
+            Err(_) => Err(self.unreachable(anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
+    }
+
+    fn refusal(&self, error: lapin::Error) -> QueueError {
+        let address = self.to_string();
+        let user = self.0.authority.userinfo.username.clone();
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) => match refusal.get_id() {
+                403 => QueueError::AccessRefused { address, user },
+                530 => QueueError::NoSuchVhost { address, user, vhost: self.0.vhost.clone() },
+                _ => self.unreachable(error.into()),
+            },
+            _ => self.unreachable(error.into()),
+        }
+    }
+
+    fn unreachable(&self, source: anyhow::Error) -> QueueError {
+        QueueError::Unreachable { address: self.to_string(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_never_shows_its_password() {
+        let address = Address::parse("amqp://me:hunter2@broker:1234/jobs").unwrap();
+        assert_eq!(format!("{address:?} {address}"), "me@broker:1234/jobs broker:1234");
+
+        for bad in ["amqp:me:hunter2@broker", "http://me:hunter2@broker", "hunter2", "amqp://me:hunter2@broker:port/"] {
+            let error = Address::parse(bad).unwrap_err();
+            assert!(matches!(error, QueueError::Uri(_)), "{bad}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn hosts_vhosts_and_heartbeats_are_what_the_user_means() {
+        let parse = |text| Address::parse(text).unwrap().0;
+        assert_eq!(parse("amqp://localhost").vhost, "/");
+        assert_eq!(parse("amqp://localhost:1/").vhost, "/");
+        assert_eq!(parse("amqp://localhost:1/%2fjobs").vhost, "/jobs");
+        assert_eq!(parse("amqp://[::1]:1/").authority.host, "[::1]");
+        assert_eq!(parse("amqp://127.0.0.1/").authority.host, "127.0.0.1");
+        assert_eq!(parse("amqp://localhost").query.heartbeat, Some(HEARTBEAT));
+        assert_eq!(parse("amqp://localhost?heartbeat=1").query.heartbeat, Some(MIN_HEARTBEAT));
+    }
+}

@@ -1,0 +1,333 @@
+//! Deliveries: one task for each receiver subscribes, and subscribes again whenever the channel is gone.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use lapin::{
+    Channel,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    link::Link,
+    publisher::{Outbox, REASON_HEADER},
+    short, topology,
+};
+use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec};
+
+/// Where RabbitMQ keeps the offset of a stream's message.
+const OFFSET_HEADER: &str = "x-stream-offset";
+/// Why RabbitMQ itself moved a message to the dead letters: that of the latest move.
+const BROKER_REASON_HEADER: &str = "x-first-death-reason";
+
+/// A receiver's wish, from which a subscription can be made on any connection.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) link: Link,
+    pub(super) outbox: Outbox,
+    pub(super) closed: CancellationToken,
+    pub(super) spec: QueueSpec,
+    pub(super) prefetch: u16,
+    /// The offset behind the last message of a log that was handed over.
+    pub(super) next_offset: u64,
+}
+
+/// A subscription on one channel.
+struct Subscription {
+    channel: Arc<Channel>,
+    consumer: lapin::Consumer,
+}
+
+/// Why a subscription does not go on.
+enum End {
+    /// The stream was dropped, or the connection closed.
+    Unwanted,
+    /// The channel is gone, or the broker has cancelled the subscription.
+    Lost,
+}
+
+impl Receiver {
+    /// Subscribes, and returns the deliveries to come.
+    pub(super) async fn start(self) -> Result<mpsc::Receiver<Received>, QueueError> {
+        let subscription = self.subscribe().await?;
+        // The prefetch bounds what can be in it, so that handing over a delivery that needs an acknowledgement never waits.
+        let (deliveries, received) = mpsc::channel(self.prefetch.into());
+        tokio::spawn(self.run(subscription, deliveries));
+        Ok(received)
+    }
+
+    async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
+        loop {
+            match self.hand_over(&mut subscription, &deliveries).await {
+                End::Unwanted => return subscription.end().await,
+                End::Lost => drop(subscription),
+            }
+            let again = tokio::select! {
+                again = self.subscribe() => again,
+                () = deliveries.closed() => return,
+            };
+            subscription = match again {
+                Ok(subscription) => subscription,
+                Err(QueueError::Closed) => return,
+                Err(error @ QueueError::NoSuchQueue(_)) => return debug!(%error, "the deliveries end"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    return warn!(error, queue = self.spec.name, "the deliveries end");
+                }
+            };
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Subscription, QueueError> {
+        let name = short(&self.spec.name)?;
+        let arguments = match self.spec.kind {
+            QueueKind::Log => self.offset_arguments(),
+            _ => FieldTable::default(),
+        };
+        let (kind, prefetch) = (self.spec.kind, self.prefetch);
+        let work = |channel: Channel| {
+            let (name, arguments) = (name.clone(), arguments.clone());
+            async move {
+                let queue = match kind {
+                    QueueKind::Broadcast => topology::subscribe(&channel, name).await?,
+                    _ => name,
+                };
+                channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+                let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+                let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
+                Ok(Subscription { channel: Arc::new(channel), consumer })
+            }
+        };
+        self.link.on_channel(&self.spec.name, "receive from", work).await
+    }
+
+    fn offset_arguments(&self) -> FieldTable {
+        let offset = match self.next_offset {
+            0 => AMQPValue::LongString(LongString::from("first")),
+            next => AMQPValue::LongLongInt(next.cast_signed()),
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert(OFFSET_HEADER.into(), offset);
+        arguments
+    }
+
+    async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return End::Unwanted,
+                () = deliveries.closed() => return End::Unwanted,
+                delivery = subscription.consumer.next() => delivery,
+            };
+            let delivery = match delivery {
+                Some(Ok(delivery)) => delivery,
+                Some(Err(error)) => {
+                    debug!(%error, queue = self.spec.name, "the channel is gone; subscribing again");
+                    return End::Lost;
+                }
+                None => return End::Lost,
+            };
+            let sent = match self.spec.kind {
+                QueueKind::Log => self.hand_over_record(delivery, deliveries).await,
+                _ => deliveries.send(self.received(&subscription.channel, delivery)).await.is_ok(),
+            };
+            if !sent {
+                return End::Unwanted;
+            }
+        }
+    }
+
+    /// Acknowledging tells a stream that more can be sent, no more: once the record is handed over, that is so.
+    async fn hand_over_record(&mut self, delivery: lapin::message::Delivery, out: &mpsc::Sender<Received>) -> bool {
+        let lapin::message::Delivery { properties, data, acker, .. } = delivery;
+        let offset = match header(&properties, OFFSET_HEADER) {
+            Some(AMQPValue::LongLongInt(offset)) => offset.cast_unsigned(),
+            other => {
+                warn!(?other, queue = self.spec.name, "a record without an offset is left out");
+                return true;
+            }
+        };
+        // A stream begins at the chunk that holds the offset asked for, which may hold earlier ones.
+        if offset >= self.next_offset {
+            let record =
+                Received { payload: data.into(), redelivered: false, offset: Some(offset), reason: None, held: None };
+            if out.send(record).await.is_err() {
+                return false;
+            }
+            self.next_offset = offset + 1;
+        }
+        // It fails if the channel is gone, and the next look at it tells.
+        acker.ack(BasicAckOptions::default()).await.ok();
+        true
+    }
+
+    fn received(&self, channel: &Arc<Channel>, delivery: lapin::message::Delivery) -> Received {
+        let lapin::message::Delivery { properties, data, acker, redelivered, .. } = delivery;
+        let payload = Bytes::from(data);
+        let reason = header(&properties, REASON_HEADER).or_else(|| header(&properties, BROKER_REASON_HEADER));
+        let reason = reason.and_then(|reason| match reason {
+            AMQPValue::LongString(reason) => Some(reason.to_string()),
+            _ => None,
+        });
+        let held = Held {
+            acker: Some(acker),
+            _channel: channel.clone(),
+            payload: payload.clone(),
+            dead_letters: self.spec.dead_letters(),
+            outbox: self.outbox.clone(),
+            link: self.link.clone(),
+        };
+        Received { payload, redelivered, offset: None, reason, held: Some(held) }
+    }
+}
+
+fn header<'a>(properties: &'a lapin::BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+impl Subscription {
+    /// Stops the deliveries, and gives back those that nobody will ask for. The channel stays open as long as others are
+    /// to be settled on it.
+    async fn end(self) {
+        let Self { channel, mut consumer } = self;
+        if channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.is_err() {
+            return;
+        }
+        while let Some(Ok(delivery)) = consumer.next().await {
+            delivery.acker.nack(give_back()).await.ok();
+        }
+    }
+}
+
+fn give_back() -> BasicNackOptions {
+    BasicNackOptions { requeue: true, ..Default::default() }
+}
+
+/// A message that was received and not asked for yet.
+#[derive(Debug)]
+pub(super) struct Received {
+    payload: Bytes,
+    redelivered: bool,
+    offset: Option<u64>,
+    reason: Option<String>,
+    /// What is to be settled; nothing for a record of a log.
+    held: Option<Held>,
+}
+
+impl Received {
+    /// The delivery, unless its channel has gone meanwhile and it will come again.
+    pub(super) fn into_delivery(self) -> Option<Delivery> {
+        let Self { payload, redelivered, offset, reason, held } = self;
+        let acker: Box<dyn Acker> = match held {
+            Some(held) if !held.is_usable() => return None,
+            Some(held) => Box::new(held),
+            None => Box::new(NothingToSettle),
+        };
+        Some(Delivery { payload, redelivered, offset, dead_letter_reason: reason, acker })
+    }
+}
+
+/// A delivery that is to be settled, on the channel on which it came. Dropping it gives it back.
+#[derive(Debug)]
+struct Held {
+    acker: Option<lapin::Acker>,
+    /// Keeps the channel open.
+    _channel: Arc<Channel>,
+    payload: Bytes,
+    dead_letters: Option<QueueSpec>,
+    outbox: Outbox,
+    link: Link,
+}
+
+impl Held {
+    fn is_usable(&self) -> bool {
+        self.acker.as_ref().is_some_and(lapin::Acker::usable)
+    }
+
+    fn take(&mut self) -> Result<lapin::Acker, QueueError> {
+        self.acker.take().filter(lapin::Acker::usable).ok_or(QueueError::Stale)
+    }
+
+    async fn publish_dead_letter(&self, spec: &QueueSpec, reason: &str) -> Result<(), QueueError> {
+        let name = short(&spec.name)?;
+        let letter = || {
+            let (queue, payload) = (spec.name.as_str().into(), self.payload.clone());
+            self.outbox.publish(queue, name.clone(), payload, Some(reason.to_owned()))
+        };
+        match letter().await {
+            Err(QueueError::NoSuchQueue(_)) => {}
+            done => return done,
+        }
+        // Somebody has deleted the dead-letter queue.
+        let declare = |channel: Channel| {
+            let name = name.clone();
+            async move { topology::declare(&channel, spec, name).await }
+        };
+        self.link.on_channel(&spec.name, "declare", declare).await?;
+        letter().await
+    }
+}
+
+/// `Ok` means that the channel has taken the frame, or else that it is gone.
+fn settled(answer: lapin::Result<bool>) -> Result<(), QueueError> {
+    match answer {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(QueueError::Stale),
+    }
+}
+
+#[async_trait]
+impl Acker for Held {
+    async fn ack(mut self: Box<Self>) -> Result<(), QueueError> {
+        settled(self.take()?.ack(BasicAckOptions::default()).await)
+    }
+
+    async fn nack(mut self: Box<Self>) -> Result<(), QueueError> {
+        settled(self.take()?.nack(give_back()).await)
+    }
+
+    async fn dead_letter(mut self: Box<Self>, reason: &str) -> Result<(), QueueError> {
+        // The letter is confirmed first: whatever happens in between, the message is in one queue at least.
+        if !self.is_usable() {
+            return Err(QueueError::Stale);
+        }
+        if let Some(dead) = &self.dead_letters {
+            self.publish_dead_letter(dead, reason).await?;
+        }
+        settled(self.take()?.ack(BasicAckOptions::default()).await)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(acker) = self.acker.take() {
+            // The first poll hands the frame to the connection; nobody has to wait until it is written.
+            acker.nack(give_back()).now_or_never();
+        }
+    }
+}
+
+/// The acker of a log's records.
+#[derive(Debug)]
+struct NothingToSettle;
+
+#[async_trait]
+impl Acker for NothingToSettle {
+    async fn ack(self: Box<Self>) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn nack(self: Box<Self>) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn dead_letter(self: Box<Self>, _reason: &str) -> Result<(), QueueError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! One connection to the broker that is rebuilt for ever when it is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::StreamExt;
+use lapin::{Channel, ErrorKind, Event};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::address::Address;
+use crate::queue::QueueError;
+
+/// Pauses between attempts, without an end.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(50))
+    .with_max_delay(Duration::from_secs(5))
+    .with_jitter()
+    .without_max_times();
+
+/// A broker that does not confirm the end by then is left.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// AMQP's reply codes that this module tells apart.
+const CONNECTION_FORCED: u16 = 320;
+const NOT_FOUND: u16 = 404;
+
+/// A handle to the connection; clones share it. A task of its own supervises it and ends with the token.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    state: watch::Receiver<State>,
+    /// Tells the supervisor to look whether the connection is still there.
+    suspicion: Arc<Notify>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Up(Arc<lapin::Connection>),
+    Down,
+    Closed,
+}
+
+impl Link {
+    /// Connects, failing at once if that is impossible, and from then on for as long as it takes.
+    pub(super) async fn open(address: Address, name: String, end: CancellationToken) -> Result<Self, QueueError> {
+        let connection = Arc::new(address.connect(&name).await?);
+        let (state_in, state) = watch::channel(State::Up(connection.clone()));
+        let suspicion = Arc::new(Notify::new());
+        let supervisor = Supervisor { address, name, state: state_in, suspicion: suspicion.clone(), end };
+        tokio::spawn(supervisor.run(connection));
+        Ok(Self { state, suspicion })
+    }
+
+    /// The connection, once there is one.
+    pub(super) async fn connection(&self) -> Result<Arc<lapin::Connection>, QueueError> {
+        let mut state = self.state.clone();
+        loop {
+            let current = state.borrow_and_update().clone();
+            match current {
+                State::Up(connection) if connection.status().connected() => return Ok(connection),
+                State::Up(_) => self.suspicion.notify_one(),
+                State::Down => {}
+                State::Closed => return Err(QueueError::Closed),
+            }
+            state.changed().await.map_err(|_| QueueError::Closed)?;
+        }
+    }
+
+    /// Opens a channel and works on it, again and again if the connection is lost meanwhile. `work` must be harmless to
+    /// repeat. `queue` and `action` tell the user what it was about.
+    pub(super) async fn on_channel<T, F, W>(&self, queue: &str, action: &str, work: W) -> Result<T, QueueError>
+    where
+        W: Fn(Channel) -> F,
+        F: Future<Output = lapin::Result<T>>,
+    {
+        let mut pauses = BACKOFF.build();
+        loop {
+            let connection = self.connection().await?;
+            let attempt = async { work(connection.create_channel().await?).await };
+            match attempt.await.map_err(|error| (Verdict::of(&error), error)) {
+                Ok(done) => return Ok(done),
+                Err((Verdict::Missing, _)) => return Err(QueueError::NoSuchQueue(queue.to_owned())),
+                Err((Verdict::Refused, error)) => {
+                    return Err(QueueError::Broker { action: format!("{action} `{queue}`"), source: error.into() });
+                }
+                Err((Verdict::Lost, error)) => debug!(queue, action, %error, "trying again"),
+            }
+            tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+        }
+    }
+
+    /// Waits until the supervisor has ended the connection for good.
+    pub(super) async fn closed(&self) {
+        // An error means that the supervisor is gone, and the connection with it.
+        self.state.clone().wait_for(|state| matches!(state, State::Closed)).await.ok();
+    }
+}
+
+/// What an error means for what was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The queue or exchange does not exist.
+    Missing,
+    /// Trying again would end in the same way.
+    Refused,
+    /// The connection or the channel is gone, or the broker is not ready yet.
+    Lost,
+}
+
+impl Verdict {
+    pub(super) fn of(error: &lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) => match refusal.get_id() {
+                // The same code tells of a queue that exists and whose process is not there yet, after a restart.
+                NOT_FOUND if refusal.get_message().as_str().contains("- no ") => Self::Missing,
+                NOT_FOUND | CONNECTION_FORCED => Self::Lost,
+                _ => Self::Refused,
+            },
+            ErrorKind::ChannelsLimitReached | ErrorKind::SerialisationError(_) => Self::Refused,
+            _ => Self::Lost,
+        }
+    }
+}
+
+struct Supervisor {
+    address: Address,
+    name: String,
+    state: watch::Sender<State>,
+    suspicion: Arc<Notify>,
+    end: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(self, mut connection: Arc<lapin::Connection>) {
+        let end = self.end.clone();
+        let kept_up = async {
+            loop {
+                self.until_lost(&connection).await;
+                self.state.send_replace(State::Down);
+                warn!(broker = %self.address, connection = self.name, "the connection to the broker is lost; reconnecting");
+                connection = Arc::new(self.reconnect().await);
+                info!(broker = %self.address, connection = self.name, "connected to the broker again");
+                self.state.send_replace(State::Up(connection.clone()));
+            }
+        };
+        tokio::select! {
+            () = end.cancelled() => {}
+            () = kept_up => {}
+        }
+        if connection.status().connected() {
+            let close = connection.close(200, "OK".into());
+            if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, close).await, Ok(Ok(()))) {
+                debug!(broker = %self.address, connection = self.name, "the broker did not confirm the end");
+            }
+        }
+        self.state.send_replace(State::Closed);
+    }
+
+    async fn until_lost(&self, connection: &lapin::Connection) {
+        let mut events = connection.events_listener();
+        while connection.status().connected() {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.report(event),
+                    None => return,
+                },
+                () = self.suspicion.notified() => {}
+            }
+        }
+    }
+
+    fn report(&self, event: Event) {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                warn!(broker = %self.address, reason, "the broker takes no messages for now; publishers wait");
+            }
+            Event::ConnectionUnblocked => info!(broker = %self.address, "the broker takes messages again"),
+            event => debug!(?event, "event of the connection"),
+        }
+    }
+
+    async fn reconnect(&self) -> lapin::Connection {
+        let mut pauses = BACKOFF.build();
+        loop {
+            match self.address.connect(&self.name).await {
+                Ok(connection) => return connection,
+                Err(error) => debug!(error = &error as &dyn std::error::Error, "reconnecting failed"),
+            }
+            tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+        }
+    }
+}

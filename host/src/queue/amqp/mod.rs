@@ -1,0 +1,283 @@
+//! Queues on RabbitMQ (3.10 or later), over AMQP 0-9-1.
+//!
+//! [`Amqp`] holds two connections, since a broker that is short of memory or disk stops reading from those that publish,
+//! and acknowledgements have to get through all the same. What the client library could recover by itself is left off: it
+//! hides lost publishes and stale acknowledgements. Instead
+//! - `link` supervises one connection and rebuilds it for ever,
+//! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
+//! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
+//! - `topology` says what each kind of queue is on the broker,
+//! - `address` parses URIs, keeps the password to itself, and explains refusals.
+//!
+//! Only this module names the client library.
+
+mod address;
+mod consumer;
+mod link;
+mod publisher;
+mod topology;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use address::Address;
+use async_trait::async_trait;
+use bytes::Bytes;
+use consumer::Receiver;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use lapin::{Channel, types::ShortString};
+use link::Link;
+use publisher::Outbox;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus};
+
+/// Closing does not wait longer for the broker to delete the leases.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How to use the broker. `Default` is what most programs want.
+#[derive(Debug, Clone)]
+pub struct AmqpOptions {
+    /// What is asked for each message. Dead letters, and messages of a [`Log`](QueueKind::Log), are always confirmed.
+    pub durability: Durability,
+    /// The name under which the broker lists the connections.
+    pub name: String,
+}
+
+impl Default for AmqpOptions {
+    fn default() -> Self {
+        Self { durability: Durability::default(), name: "palfrey".into() }
+    }
+}
+
+/// A connection to RabbitMQ. Clones are the same connection; it ends when it is closed, or when the last clone is gone with
+/// its handles, publishers and streams.
+///
+/// ```no_run
+/// use palfrey_host::queue::{Connection, QueueKind, QueueSpec, amqp::{Amqp, AmqpOptions}};
+///
+/// # async fn example() -> Result<(), palfrey_host::queue::QueueError> {
+/// let broker = Amqp::connect("amqp://guest:guest@localhost:5672/%2f", AmqpOptions::default()).await?;
+/// let queue = broker.declare(&QueueSpec::new("tasks", QueueKind::Tasks)).await?;
+/// queue.publisher().await?.publish("hello".into()).await?;
+/// broker.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Amqp {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// For everything but publishing.
+    consuming: Link,
+    publishing: Link,
+    durability: Durability,
+    /// To the default exchange, which leads to the queue that the routing key names.
+    confirmed: Outbox,
+    /// The same, without waiting.
+    transient: Outbox,
+    /// Leases that were declared here, by name.
+    leases: Mutex<HashMap<String, QueueSpec>>,
+    /// Ends the streams.
+    closed: CancellationToken,
+    /// Ends the connections.
+    end: CancellationToken,
+    _closes: DropGuard,
+    _ends: DropGuard,
+}
+
+impl Amqp {
+    /// Connects to the broker at a URI like `amqp://user:password@host:port/vhost` (`amqps` for TLS). A first attempt that
+    /// fails is an error; a connection that is lost later is rebuilt, however long it takes.
+    ///
+    /// # Errors
+    /// [`QueueError::Uri`], [`QueueError::Unreachable`], [`QueueError::AccessRefused`] or [`QueueError::NoSuchVhost`].
+    pub async fn connect(uri: &str, options: AmqpOptions) -> Result<Self, QueueError> {
+        let AmqpOptions { durability, name } = options;
+        let address = Address::parse(uri)?;
+        let (closed, end) = (CancellationToken::new(), CancellationToken::new());
+        // Ends the first connection should the second one fail.
+        let ends = end.clone().drop_guard();
+        let consuming = Link::open(address.clone(), format!("{name}, consuming"), end.clone()).await?;
+        let publishing = Link::open(address, format!("{name}, publishing"), end.clone()).await?;
+        let outbox = |durability| Outbox::open(publishing.clone(), ShortString::default(), durability);
+        let shared = Shared {
+            confirmed: outbox(Durability::Confirmed),
+            transient: outbox(Durability::Transient),
+            consuming,
+            publishing,
+            durability,
+            leases: Mutex::default(),
+            _closes: closed.clone().drop_guard(),
+            _ends: ends,
+            closed,
+            end,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    fn check_open(&self) -> Result<(), QueueError> {
+        if self.closed.is_cancelled() { Err(QueueError::Closed) } else { Ok(()) }
+    }
+
+    async fn declare(&self, spec: &QueueSpec) -> Result<(), QueueError> {
+        let name = short(&spec.name)?;
+        let work = |channel: Channel| {
+            let name = name.clone();
+            async move { topology::declare(&channel, spec, name).await }
+        };
+        self.consuming.on_channel(&spec.name, "declare", work).await
+    }
+
+    async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
+        let name = short(&spec.name)?;
+        let work = |channel: Channel| {
+            let name = name.clone();
+            async move { topology::delete(&channel, spec.kind, name).await }
+        };
+        self.consuming.on_channel(&spec.name, "delete", work).await
+    }
+
+    async fn status(&self, spec: &QueueSpec) -> Result<QueueStatus, QueueError> {
+        let name = short(&spec.name)?;
+        let work = |channel: Channel| {
+            let name = name.clone();
+            async move { topology::status(&channel, spec.kind, name).await }
+        };
+        self.consuming.on_channel(&spec.name, "inspect", work).await
+    }
+
+    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<String, QueueSpec>> {
+        self.leases.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+#[async_trait]
+impl Connection for Amqp {
+    async fn declare(&self, spec: &QueueSpec) -> Result<Arc<dyn QueueHandle>, QueueError> {
+        self.shared.check_open()?;
+        if let Some(dead) = spec.dead_letters() {
+            self.shared.declare(&dead).await?;
+        }
+        self.shared.declare(spec).await?;
+        if spec.kind == QueueKind::Lease {
+            self.shared.leases().insert(spec.name.clone(), spec.clone());
+        }
+        Ok(self.handle(spec))
+    }
+
+    fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle> {
+        Arc::new(Handle { shared: self.shared.clone(), spec: spec.clone() })
+    }
+
+    async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
+        self.shared.check_open()?;
+        self.shared.leases().remove(&spec.name);
+        self.shared.delete(spec).await
+    }
+
+    async fn close(&self) -> Result<(), QueueError> {
+        self.shared.closed.cancel();
+        let leases = std::mem::take(&mut *self.shared.leases());
+        let farewell = stream::iter(leases.into_values()).for_each_concurrent(16, |lease| async move {
+            // It expires by itself if this does not work.
+            self.shared.delete(&lease).await.ok();
+        });
+        tokio::time::timeout(FAREWELL, farewell).await.ok();
+        self.shared.end.cancel();
+        tokio::join!(self.shared.consuming.closed(), self.shared.publishing.closed());
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    spec: QueueSpec,
+}
+
+#[async_trait]
+impl QueueHandle for Handle {
+    fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    async fn publisher(&self) -> Result<Arc<dyn Publisher>, QueueError> {
+        self.shared.check_open()?;
+        let name = short(&self.spec.name)?;
+        let durability = self.shared.durability;
+        let (outbox, routing_key) = match (self.spec.kind, durability) {
+            // Of its own, since an exchange that does not exist costs the channel.
+            (QueueKind::Broadcast, _) => {
+                (Outbox::open(self.shared.publishing.clone(), name, durability), ShortString::default())
+            }
+            (QueueKind::Log, _) | (_, Durability::Confirmed) => (self.shared.confirmed.clone(), name),
+            (_, Durability::Transient) => (self.shared.transient.clone(), name),
+        };
+        let queue = self.spec.name.as_str().into();
+        Ok(Arc::new(QueuePublisher { shared: self.shared.clone(), outbox, queue, routing_key }))
+    }
+
+    async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError> {
+        self.shared.check_open()?;
+        let receiver = Receiver {
+            link: self.shared.consuming.clone(),
+            outbox: self.shared.confirmed.clone(),
+            closed: self.shared.closed.clone(),
+            spec: self.spec.clone(),
+            prefetch: prefetch.max(1),
+            next_offset: 0,
+        };
+        let received = receiver.start().await?;
+        // The stream keeps the connection as long as somebody reads it.
+        let state = (received, self.shared.clone());
+        let deliveries = stream::unfold(state, |(mut received, shared)| async move {
+            loop {
+                if let Some(delivery) = received.recv().await?.into_delivery() {
+                    return Some((delivery, (received, shared)));
+                }
+            }
+        });
+        Ok(deliveries.take_until(self.shared.closed.clone().cancelled_owned()).boxed())
+    }
+
+    async fn status(&self) -> Result<QueueStatus, QueueError> {
+        self.shared.check_open()?;
+        self.shared.status(&self.spec).await
+    }
+}
+
+#[derive(Debug)]
+struct QueuePublisher {
+    shared: Arc<Shared>,
+    outbox: Outbox,
+    queue: Arc<str>,
+    routing_key: ShortString,
+}
+
+#[async_trait]
+impl Publisher for QueuePublisher {
+    async fn publish(&self, message: Bytes) -> Result<(), QueueError> {
+        self.shared.check_open()?;
+        self.outbox.publish(self.queue.clone(), self.routing_key.clone(), message, None).await
+    }
+}
+
+/// A name as AMQP carries it.
+fn short(name: &str) -> Result<ShortString, QueueError> {
+    ShortString::try_new(name).map_err(|error| QueueError::Broker {
+        action: format!("use `{name}` as the name of a queue"),
+        source: error.into(),
+    })
+}

@@ -1,0 +1,248 @@
+//! Publishing with confirms: one task owns a channel and every message that the broker has not confirmed yet.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use anyhow::anyhow;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use super::link::{Link, Verdict};
+use crate::queue::{Durability, MAX_MESSAGE, QueueError};
+
+/// Messages on their way to the broker, or to its disk, at a time. Quorum queues need some hundreds to be quick.
+const WINDOW: usize = 1024;
+
+/// Carries the reason of a dead letter.
+pub(super) const REASON_HEADER: &str = "palfrey-reason";
+
+/// Takes messages for one exchange. Clones share its channel; when the last one is dropped, the task behind it ends.
+#[derive(Debug, Clone)]
+pub(super) struct Outbox {
+    messages: mpsc::Sender<Outgoing>,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+struct Outgoing {
+    /// The queue, as the user knows it.
+    queue: Arc<str>,
+    routing_key: ShortString,
+    payload: Bytes,
+    reason: Option<String>,
+    done: oneshot::Sender<Result<(), QueueError>>,
+}
+
+impl Outbox {
+    pub(super) fn open(link: Link, exchange: ShortString, durability: Durability) -> Self {
+        let (messages, incoming) = mpsc::channel(WINDOW);
+        let driver = Driver { link, exchange, durability, incoming, next_id: 0, unconfirmed: BTreeMap::new() };
+        tokio::spawn(driver.run());
+        Self { messages }
+    }
+
+    /// Publishes a message and waits for what the durability asks for.
+    pub(super) async fn publish(
+        &self,
+        queue: Arc<str>,
+        routing_key: ShortString,
+        payload: Bytes,
+        reason: Option<String>,
+    ) -> Result<(), QueueError> {
+        if payload.len() > MAX_MESSAGE {
+            return Err(QueueError::TooLarge { size: payload.len(), limit: MAX_MESSAGE });
+        }
+        let (done, outcome) = oneshot::channel();
+        let message = Outgoing { queue, routing_key, payload, reason, done };
+        self.messages.send(message).await.map_err(|_| QueueError::Closed)?;
+        outcome.await.unwrap_or(Err(QueueError::Closed))
+    }
+}
+
+/// Identity of a message within its outbox. It travels as the message ID, by which a returned message is recognised.
+type MessageId = u64;
+
+type Confirms = FuturesUnordered<BoxFuture<'static, (MessageId, lapin::Result<Confirmation>)>>;
+
+struct Driver {
+    link: Link,
+    exchange: ShortString,
+    durability: Durability,
+    incoming: mpsc::Receiver<Outgoing>,
+    next_id: MessageId,
+    /// In the order in which they were sent. They outlive the channel, and are sent again on the next one.
+    unconfirmed: BTreeMap<MessageId, Outgoing>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            if self.unconfirmed.is_empty() {
+                match self.incoming.recv().await {
+                    Some(message) => self.enqueue(message),
+                    None => return,
+                };
+            }
+            let confirmed = self.durability == Durability::Confirmed;
+            let opened = self.link.on_channel(self.exchange.as_str(), "publish to", |channel| async move {
+                if confirmed {
+                    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                }
+                Ok(channel)
+            });
+            match opened.await {
+                Ok(channel) => {
+                    if let Some(error) = self.drive(&channel).await {
+                        self.give_up_if_final(&error);
+                    }
+                }
+                // Whoever waits learns it by the end of the task.
+                Err(QueueError::Closed) => return,
+                Err(error) => self.fail_all(|_| broker_error(anyhow!("{error:#}"))),
+            }
+        }
+    }
+
+    /// Sends until the channel breaks, and returns why; or until nobody is left who sends.
+    async fn drive(&mut self, channel: &Channel) -> Option<lapin::Error> {
+        let mut confirms = Confirms::new();
+        let mut returned = HashSet::new();
+        for (&id, message) in &self.unconfirmed {
+            confirms.push(self.send(channel, id, message));
+        }
+        loop {
+            tokio::select! {
+                biased;
+                Some(first) = confirms.next() => {
+                    let mut batch = vec![first];
+                    while let Some(Some(next)) = confirms.next().now_or_never() {
+                        batch.push(next);
+                    }
+                    if let Some(error) = self.settle(batch, &mut returned) {
+                        return Some(error);
+                    }
+                }
+                message = self.incoming.recv(), if self.unconfirmed.len() < WINDOW => match message {
+                    Some(message) => {
+                        let id = self.enqueue(message);
+                        confirms.push(self.send(channel, id, &self.unconfirmed[&id]));
+                    }
+                    None if self.unconfirmed.is_empty() => return None,
+                    // Nobody sends any more; what was sent is still to be confirmed.
+                    None => match confirms.next().await {
+                        Some(last) => if let Some(error) = self.settle(vec![last], &mut returned) {
+                            return Some(error);
+                        },
+                        None => return None,
+                    },
+                },
+            }
+        }
+    }
+
+    fn enqueue(&mut self, message: Outgoing) -> MessageId {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.unconfirmed.insert(id, message);
+        id
+    }
+
+    fn send(
+        &self,
+        channel: &Channel,
+        id: MessageId,
+        message: &Outgoing,
+    ) -> BoxFuture<'static, (MessageId, lapin::Result<Confirmation>)> {
+        let confirmed = self.durability == Durability::Confirmed;
+        let mut properties = BasicProperties::default()
+            .with_message_id(id.to_string().into())
+            .with_delivery_mode(if confirmed { 2 } else { 1 });
+        if let Some(reason) = &message.reason {
+            let mut headers = FieldTable::default();
+            headers.insert(REASON_HEADER.into(), AMQPValue::LongString(LongString::from(reason.as_str())));
+            properties = properties.with_headers(headers);
+        }
+        // Fanouts with nobody behind are no failure; a queue that does not exist is one.
+        let mandatory = confirmed && self.exchange.as_str().is_empty();
+        let options = BasicPublishOptions { mandatory, ..Default::default() };
+        let (channel, exchange) = (channel.clone(), self.exchange.clone());
+        let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());
+        async move {
+            let sent = channel.basic_publish(exchange, routing_key, options, &payload, properties).await;
+            let confirmation = match sent {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            (id, confirmation)
+        }
+        .boxed()
+    }
+
+    /// Tells the senders what became of their messages. Returns an error if the channel broke.
+    ///
+    /// A message that could not be routed comes back ahead of its own confirm, and the client library hands it to
+    /// whichever confirm comes next. Hence the returned messages of a batch are sorted out before its confirms: the
+    /// batch holds everything that was confirmed before any of its members.
+    fn settle(
+        &mut self,
+        mut batch: Vec<(MessageId, lapin::Result<Confirmation>)>,
+        returned: &mut HashSet<MessageId>,
+    ) -> Option<lapin::Error> {
+        for (_, confirmation) in &mut batch {
+            if let Ok(Confirmation::Ack(message) | Confirmation::Nack(message)) = confirmation
+                && let Some(message) = message.take()
+                && let Some(id) = message.delivery.properties.message_id()
+            {
+                returned.extend(id.as_str().parse::<MessageId>());
+            }
+        }
+        let mut broken = None;
+        for (id, confirmation) in batch {
+            let confirmation = match confirmation {
+                Ok(confirmation) => confirmation,
+                Err(error) => {
+                    // One of them tells why; the others only that the channel is gone.
+                    broken = broken.filter(|known| Verdict::of(known) != Verdict::Lost).or(Some(error));
+                    continue;
+                }
+            };
+            let Some(Outgoing { queue, done, .. }) = self.unconfirmed.remove(&id) else { continue };
+            let outcome = match confirmation {
+                _ if returned.remove(&id) => Err(QueueError::NoSuchQueue(queue.to_string())),
+                Confirmation::Nack(_) => Err(QueueError::Refused(queue.to_string())),
+                Confirmation::Ack(_) | Confirmation::NotRequested => Ok(()),
+            };
+            // Nobody may be waiting any more.
+            done.send(outcome).ok();
+        }
+        broken
+    }
+
+    /// After the channel broke: what would break the next one as well is not sent again.
+    fn give_up_if_final(&mut self, error: &lapin::Error) {
+        match Verdict::of(error) {
+            Verdict::Lost => debug!(%error, messages = self.unconfirmed.len(), "unconfirmed messages are sent again"),
+            Verdict::Missing => self.fail_all(|queue| QueueError::NoSuchQueue(queue.to_owned())),
+            Verdict::Refused => self.fail_all(|_| broker_error(error.clone().into())),
+        }
+    }
+
+    fn fail_all(&mut self, error: impl Fn(&str) -> QueueError) {
+        for Outgoing { queue, done, .. } in std::mem::take(&mut self.unconfirmed).into_values() {
+            done.send(Err(error(&queue))).ok();
+        }
+    }
+}
+
+fn broker_error(source: anyhow::Error) -> QueueError {
+    QueueError::Broker { action: "take a message".into(), source }
+}

@@ -1,0 +1,45 @@
+//! The host library as programs use it: real components, in memory.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod directives;
+mod failures;
+mod task_channel;
+mod workers;
+
+use std::path::{Path, PathBuf};
+
+use palfrey_host::{Config, Runtime};
+
+/// Where everything is built.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
+}
+
+/// The bytes of a plugin of this repository.
+fn component(name: &str) -> Vec<u8> {
+    let path = target().join(format!("wasm32-wasip2/release/{name}.wasm"));
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; build it with `cargo xtask plugins`", path.display()))
+}
+
+/// A runtime in memory with some plugins deployed.
+async fn runtime(config: Config, plugins: &[&str]) -> Runtime {
+    // Machine code is shared by all tests, as it is by the workers of a machine.
+    let cache_dir = Some(target().join("test-cache"));
+    let runtime = Runtime::from_config(&Config { cache_dir, ..config }).await.unwrap();
+    for plugin in plugins {
+        runtime.deploy(component(plugin)).await.unwrap();
+    }
+    runtime
+}
+
+/// Two workers in memory with `arith` and `text`.
+async fn two_workers() -> Runtime {
+    runtime(Config { workers: 2, ..Config::default() }, &["arith", "text"]).await
+}
+
+/// No workers: the test has its own.
+async fn no_workers() -> Runtime {
+    runtime(Config { workers: 0, ..Config::default() }, &["arith", "text"]).await
+}

@@ -1,0 +1,99 @@
+//! The coordinated task channel, as programs with directives of their own use it.
+
+use arith::{Divide, FibAt, Flaky};
+use futures::StreamExt;
+use palfrey_host::{JobError, runtime::Task};
+
+use crate::{no_workers, two_workers};
+
+#[tokio::test]
+async fn results_come_back_with_their_metadata_and_the_stream_ends() {
+    let runtime = two_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, String>().await.unwrap();
+    for input in 1..=20 {
+        let task = Task { routing_key: routing_key.clone(), metadata: format!("fib of {input}"), op: &FibAt, input };
+        sender.publish(&task).await.unwrap();
+    }
+    drop(sender);
+    let mut seen = Vec::new();
+    while let Some((result, acker)) = results.next().await {
+        let output = result.unwrap();
+        seen.push((output.output, output.metadata));
+        acker.ack().await.unwrap();
+    }
+    seen.sort();
+    assert_eq!(seen.len(), 20);
+    assert_eq!(seen[19], (6765, "fib of 20".to_owned()));
+}
+
+#[tokio::test]
+async fn the_stream_does_not_end_before_the_last_acknowledgement() {
+    let runtime = two_workers().await;
+    let (routing_key, mut sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    sender.publish(&Task { routing_key: routing_key.clone(), metadata: (), op: &FibAt, input: 7 }).await.unwrap();
+    sender.close();
+    let late = Task { routing_key, metadata: (), op: &FibAt, input: 8 };
+    assert!(sender.publish(&late).await.is_err(), "a closed sender sends nothing");
+    let (result, acker) = results.next().await.unwrap();
+    assert_eq!(result.unwrap().output, 13);
+    assert!(futures::poll!(results.next()).is_pending(), "the result is not acknowledged");
+    acker.ack().await.unwrap();
+    assert!(results.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_result_that_is_handed_back_comes_again() {
+    let runtime = two_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, u8>().await.unwrap();
+    sender.publish(&Task { routing_key, metadata: 1, op: &FibAt, input: 7 }).await.unwrap();
+    drop(sender);
+    let (_, acker) = results.next().await.unwrap();
+    acker.nack().await.unwrap();
+    let (result, acker) = results.next().await.unwrap();
+    assert_eq!(result.unwrap().output, 13);
+    acker.ack().await.unwrap();
+    assert!(results.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_transient_failure_is_retried_before_it_comes_out() {
+    let runtime = two_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<Flaky, ()>().await.unwrap();
+    for failures in [0, 2, 4] {
+        let op = &Flaky { failures };
+        let task = Task { routing_key: routing_key.clone(), metadata: (), op, input: u64::from(failures) };
+        sender.publish(&task).await.unwrap();
+    }
+    drop(sender);
+    let mut outputs = Vec::new();
+    while let Some((result, acker)) = results.next().await {
+        outputs.push(result.unwrap().output);
+        acker.ack().await.unwrap();
+    }
+    outputs.sort_unstable();
+    assert_eq!(outputs, [0, 2, 4]);
+}
+
+#[tokio::test]
+async fn a_fatal_failure_comes_out_with_its_metadata_and_is_the_last_item() {
+    let runtime = two_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<Divide, u8>().await.unwrap();
+    sender.publish(&Task { routing_key, metadata: 9, op: &Divide, input: (1, 0) }).await.unwrap();
+    let (result, acker) = results.next().await.unwrap();
+    let failure = result.unwrap_err();
+    assert_eq!(failure.metadata, Some(9));
+    assert!(matches!(failure.error, JobError::Execution(_)));
+    acker.ack().await.unwrap();
+    assert!(results.next().await.is_none());
+}
+
+#[tokio::test]
+async fn dropping_the_guard_releases_the_lease() {
+    let runtime = no_workers().await;
+    let (routing_key, sender, results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    let channel = runtime.channels().leased::<palfrey_host::task::AnyTaskResult>(&routing_key);
+    channel.status().await.expect("the lease is held");
+    drop(sender);
+    results.release().await;
+    channel.status().await.expect_err("the lease was released");
+}

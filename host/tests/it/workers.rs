@@ -1,0 +1,162 @@
+//! Workers: their main loop, a loop made of its parts, and what they tell each other.
+
+use std::time::Duration;
+
+use arith::{MultiplyBy, Sum};
+use bytes::Bytes;
+use digest::Mine;
+use futures::{StreamExt, future::join_all};
+use palfrey_host::{
+    Runtime, WorkerRuntime,
+    channel::ChannelType,
+    directive::*,
+    queue::{QueueKind, QueueSpec},
+    task::{AnyTask, Apply, RoutingKey, TaskOutcome},
+    worker::{ExecutionErr, ExecutionOk, WorkerIpc},
+};
+use text::{CharToString, Concat};
+use tokio_util::sync::CancellationToken;
+
+use crate::{no_workers, runtime, two_workers};
+
+/// A main loop of one's own: takes tasks in groups, and answers each group in reverse order and twice.
+async fn contrary_loop(worker: WorkerRuntime) {
+    let mut tasks = worker.get_task_receiver().await.unwrap().ready_chunks(3);
+    while let Some(group) = tasks.next().await {
+        for (task, acker) in group.into_iter().rev() {
+            let (outcome, execution) = worker.execute(&task, &CancellationToken::new()).await;
+            for _ in 0..2 {
+                match outcome.clone() {
+                    TaskOutcome::Executed { outputs, failed } => {
+                        worker.dispatch_ok(ExecutionOk { task: &task, outputs, failed, execution }).await.unwrap();
+                    }
+                    TaskOutcome::Failed(err) => {
+                        worker.dispatch_fatal(ExecutionErr { task: &task, err, execution }).await.unwrap();
+                    }
+                }
+            }
+            acker.ack().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn duplicated_and_reordered_results_change_nothing() {
+    let runtime = no_workers().await;
+    for _ in 0..2 {
+        tokio::spawn(contrary_loop(runtime.worker_in_memory().unwrap()));
+    }
+    let letters: String = ('a'..='z').cycle().take(1000).collect();
+    let options = JobOptions::default().batch_size(BatchSize::Fixed(5.try_into().unwrap()));
+    let source = IndexedStream::from(letters.chars().collect::<Vec<_>>()).options(options);
+    assert_eq!(source.map(&CharToString).fold(&Concat).run(&runtime).await.unwrap(), letters);
+
+    let results = IndexedStream::from(0..200_u64).map(&MultiplyBy(2)).run(&runtime).await.unwrap();
+    assert_eq!(results.into_values_sorted().await.unwrap(), (0..200).map(|n| n * 2).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn consecutive_stages_travel_as_one_task() {
+    let runtime = no_workers().await;
+    let worker = runtime.worker_in_memory().unwrap();
+    let mut tasks = worker.get_task_receiver().await.unwrap();
+    let options = JobOptions::default().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
+    let source = IndexedStream::from(1..=10_u64).options(options);
+    let job = source.map(&MultiplyBy(2)).map(&MultiplyBy(3)).fold(&Sum).run(&runtime);
+    let only_task = async {
+        let (task, acker) = tasks.next().await.unwrap();
+        let applied: Vec<_> = task.stages.iter().map(|stage| (stage.operation.to_string(), stage.apply)).collect();
+        let named = |name: &str, apply| (name.to_owned(), apply);
+        assert_eq!(
+            applied,
+            [
+                named("arith/multiply-by", Apply::Map),
+                named("arith/multiply-by", Apply::Map),
+                named("arith/sum", Apply::Fold)
+            ]
+        );
+        let (outcome, execution) = worker.execute(&task, &CancellationToken::new()).await;
+        let TaskOutcome::Executed { outputs, failed } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(outputs.len(), 1, "only the partial result comes back");
+        worker.dispatch_ok(ExecutionOk { task: &task, outputs, failed, execution }).await.unwrap();
+        acker.ack().await.unwrap();
+    };
+    let (sum, ()) = futures::join!(job, only_task);
+    assert_eq!(sum.unwrap(), 330);
+}
+
+#[tokio::test]
+async fn every_worker_hears_what_is_told_to_all() {
+    let runtime = no_workers().await;
+    let workers = [(); 3].map(|()| runtime.worker_in_memory().unwrap());
+    let receivers = join_all(workers.iter().map(WorkerRuntime::get_ipc_receiver)).await;
+    let terminate = WorkerIpc::Terminate { routing_key: RoutingKey::from("job") };
+    workers[0].get_ipc_sender().await.unwrap().publish(&terminate).await.unwrap();
+    for receiver in receivers {
+        assert_eq!(receiver.unwrap().next().await, Some(terminate.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_waits_for_frees_its_slots() {
+    let runtime = runtime(Default::default(), &["digest", "arith"]).await;
+    let hopeless = Mine { bits: 60 };
+    let endless = IndexedStream::from((0..100).map(|n| palfrey_sdk::Blob::from(vec![n])));
+    let mut results = endless.map(&hopeless).run(&runtime).await.unwrap();
+    // Enough for the slots to be taken: the limit of an element is a minute.
+    assert!(tokio::time::timeout(Duration::from_millis(300), results.next()).await.is_err());
+    drop(results);
+    let sum = IndexedStream::from(1..=10_u64).fold(&Sum).run(&runtime);
+    let sum = tokio::time::timeout(Duration::from_secs(20), sum).await.expect("the slots are free");
+    assert_eq!(sum.unwrap(), 55);
+}
+
+#[tokio::test]
+async fn a_garbage_message_is_dead_lettered_and_the_next_task_runs() {
+    let runtime = two_workers().await;
+    let connection = runtime.channels().connection();
+    let garbage = QueueSpec::new("default", QueueKind::Tasks);
+    let publisher = connection.handle(&garbage).publisher().await.unwrap();
+    publisher.publish(Bytes::from_static(b"garbage")).await.unwrap();
+    assert_eq!(Literal::new(21).map(&MultiplyBy(2)).run(&runtime).await.unwrap(), 42);
+    let dead = connection.declare(&garbage.dead_letters().unwrap()).await.unwrap();
+    let letter = dead.consumer(1).await.unwrap().next().await.unwrap();
+    assert_eq!(&letter.payload[..], b"garbage");
+    let reason = letter.dead_letter_reason.unwrap();
+    assert!(reason.contains("format version"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_main_loop_that_is_told_to_stop_finishes_what_it_has() {
+    let runtime = no_workers().await;
+    let worker = runtime.worker_in_memory().unwrap();
+    let shutdown = CancellationToken::new();
+    let job = IndexedStream::from(1..=100_u64).fold(&Sum).run(&runtime);
+    let main_loop = async {
+        let stop = shutdown.clone();
+        worker.main_loop(async move { stop.cancelled().await }).await
+    };
+    let job = async {
+        let sum = job.await;
+        shutdown.cancel();
+        sum
+    };
+    let (ended, sum) = tokio::join!(main_loop, job);
+    ended.unwrap();
+    assert_eq!(sum.unwrap(), 5050);
+    let bus = runtime.channels().get::<AnyTask>("default", ChannelType::ExactlyOnce).await.unwrap();
+    assert_eq!(bus.status().await.unwrap().consumers, 0);
+}
+
+#[tokio::test]
+async fn dropping_the_runtime_stops_its_workers() {
+    let runtime = two_workers().await;
+    let connection = runtime.channels().connection().clone();
+    let bus = connection.handle(&QueueSpec::new("default", QueueKind::Tasks));
+    // The workers begin to listen a moment after the runtime is there.
+    assert_eq!(Literal::new(1).map(&MultiplyBy(1)).run(&runtime).await.unwrap(), 1);
+    drop::<Runtime>(runtime);
+    while bus.status().await.unwrap().consumers > 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,7 @@
+//! Queues keep their promises: the same suite in memory and on RabbitMQ, and what only a broker can do wrong.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod conformance;
+mod recovery;
+mod refusals;
+mod world;

@@ -1,0 +1,72 @@
+//! What keeps a program from a broker, and what it is told then.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use palfrey_host::queue::{
+    QueueError,
+    amqp::{Amqp, AmqpOptions},
+};
+
+use crate::world::soon;
+
+async fn refusal(uri: &str) -> QueueError {
+    soon(Amqp::connect(uri, AmqpOptions::default())).await.unwrap_err()
+}
+
+/// The URI of the shared broker with one part replaced.
+fn altered(from: &str, to: &str) -> String {
+    let uri = palfrey_rabbitmq::shared_uri().unwrap();
+    assert!(uri.contains(from), "{from} is in {uri}");
+    uri.replace(from, to)
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_and_not_shown() {
+    let uri = palfrey_rabbitmq::shared_uri().unwrap();
+    let (user, _) = uri["amqp://".len()..].split_once(':').unwrap();
+    let (_, address) = uri.split_once('@').unwrap();
+    let error = refusal(&format!("amqp://{user}:hunter2@{address}")).await;
+    assert!(matches!(error, QueueError::AccessRefused { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("refused user `{user}`: check the name and the password")), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_missing_vhost_is_named() {
+    let error = refusal(&altered("/%2f", "/nowhere")).await;
+    assert!(matches!(&error, QueueError::NoSuchVhost { vhost, .. } if vhost == "nowhere"), "{error}");
+    assert!(error.to_string().contains("has no virtual host `nowhere`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_named_at_once() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let error = refusal(&format!("amqp://me:hunter2@127.0.0.1:{port}/%2f")).await;
+    assert!(matches!(error, QueueError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().starts_with(&format!("cannot reach the broker at 127.0.0.1:{port}")), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_broker_is_unreachable() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // It hangs up on whoever calls.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let error = refusal(&format!("amqp://127.0.0.1:{port}")).await;
+    assert!(matches!(error, QueueError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_shows_no_password() {
+    let uri = palfrey_rabbitmq::shared_uri().unwrap();
+    let (credentials, _) = uri["amqp://".len()..].split_once('@').unwrap();
+    let (user, password) = credentials.split_once(':').unwrap();
+    let amqp = Amqp::connect(&uri, AmqpOptions::default()).await.unwrap();
+    let shown = format!("{amqp:?}");
+    // Where both are the same, as on a node of our own, the name does not give the password away.
+    assert!(!shown.contains(&format!("{user}:{password}")), "{shown}");
+    assert!(user == password || !shown.contains(password), "{shown}");
+}
