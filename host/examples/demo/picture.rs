@@ -38,13 +38,8 @@ pub(crate) struct Picture {
 /// Renders the picture: the tiles come back as they finish, and are put where they belong.
 pub(crate) async fn render(runtime: &Runtime, size: u32) -> anyhow::Result<Picture> {
     let started = Instant::now();
-    let operation = MandelbrotTile {
-        width: size,
-        height: size,
-        max_iterations: MAX_ITERATIONS,
-        center: CENTER,
-        span: SPAN,
-    };
+    let operation =
+        MandelbrotTile { width: size, height: size, max_iterations: MAX_ITERATIONS, center: CENTER, span: SPAN };
     let tiles = tiles(size);
     let options = JobOptions::default().on_progress(progress::bar("tiles"));
     let mut rendered = IndexedStream::from(tiles.clone()).map(&operation).options(options).run(runtime).await?;
@@ -94,6 +89,10 @@ impl Picture {
 impl fmt::Display for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, tiles, time, .. } = self;
-        write!(f, "Rendered a spiral of the Mandelbrot set, {size} × {size} pixels in {tiles} tiles, in {:.2} s.", time.as_secs_f64())
+        write!(
+            f,
+            "Rendered a spiral of the Mandelbrot set, {size} × {size} pixels in {tiles} tiles, in {:.2} s.",
+            time.as_secs_f64()
+        )
     }
 }

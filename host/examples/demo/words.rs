@@ -93,7 +93,10 @@ impl Words {
             table.add_row([who, &format!("{:.2}", words.time.as_secs_f64()), &format!("{:.0}", speed(words))]);
         }
         align_right(&mut table, &[1, 2]);
-        println!("{table}\nThe workers took {:.2} times as long as the loop.", self.time.as_secs_f64() / native.time.as_secs_f64());
+        println!(
+            "{table}\nThe workers took {:.2} times as long as the loop.",
+            self.time.as_secs_f64() / native.time.as_secs_f64()
+        );
     }
 }
 
