@@ -18,8 +18,7 @@ Example:
 /// Builds them, and lists what came out.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     build(workspace)?;
-    for name in workspace.components() {
-        let file = workspace.component_folder().join(name.replace('-', "_")).with_extension("wasm");
+    for file in workspace.component_files() {
         let size = fs::metadata(&file).with_context(|| format!("{} was not built", file.display()))?.len();
         println!("{:>8} KiB  {}", size.div_ceil(1024), file.display());
     }

@@ -18,7 +18,15 @@ pub(crate) const WASM: &str = "wasm32-wasip2";
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
-    components: Vec<String>,
+    components: Vec<Component>,
+}
+
+/// A package that is built as a component.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Component {
+    name: String,
+    /// With the version, since a dependency may have the same name.
+    specification: String,
 }
 
 impl Workspace {
@@ -34,8 +42,8 @@ impl Workspace {
         let metadata: Value = serde_json::from_str(metadata)?;
         let target = metadata["target_directory"].as_str().context("there is no target folder")?.into();
         let packages = metadata["packages"].as_array().context("there are no packages")?;
-        let components = packages.iter().filter(|package| is_component(package));
-        let components = components.filter_map(|package| package["name"].as_str()).map(Into::into).collect();
+        let components = packages.iter().filter(|package| is_component(package)).map(Component::from_metadata);
+        let components = components.collect::<Result<_>>()?;
         Ok(Self { root, target, components })
     }
 
@@ -49,14 +57,15 @@ impl Workspace {
         &self.target
     }
 
-    /// Packages that are built as components.
-    pub(crate) fn components(&self) -> &[String] {
-        &self.components
+    /// The files that the components are built to.
+    pub(crate) fn component_files(&self) -> impl Iterator<Item = PathBuf> {
+        let file = |component: &Component| self.component_folder().join(component.name.replace('-', "_"));
+        self.components.iter().map(move |component| file(component).with_extension("wasm"))
     }
 
-    /// Each component as `--package NAME`.
-    pub(crate) fn component_arguments(&self) -> Vec<&str> {
-        self.components.iter().flat_map(|name| ["--package", name]).collect()
+    /// What tells cargo to build the components.
+    pub(crate) fn component_arguments(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().flat_map(|component| ["--package", &component.specification])
     }
 
     /// Where the components are built.
@@ -72,6 +81,14 @@ impl Workspace {
     /// Cargo, in the root of the workspace.
     pub(crate) fn cargo<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Program {
         cargo(&self.root).args(arguments)
+    }
+}
+
+impl Component {
+    fn from_metadata(package: &Value) -> Result<Self> {
+        let name = package["name"].as_str().context("a package has no name")?;
+        let version = package["version"].as_str().context("a package has no version")?;
+        Ok(Self { name: name.to_owned(), specification: format!("{name}@{version}") })
     }
 }
 
@@ -98,12 +115,13 @@ mod tests {
         let metadata = r#"{
             "target_directory": "/somewhere/target",
             "packages": [
-                {"name": "host", "targets": [{"crate_types": ["lib"]}, {"crate_types": ["bin"]}]},
-                {"name": "arith", "targets": [{"crate_types": ["cdylib", "rlib"]}, {"crate_types": ["bin"]}]}
+                {"name": "host", "version": "0.1.0", "targets": [{"crate_types": ["lib"]}, {"crate_types": ["bin"]}]},
+                {"name": "test-guests", "version": "0.2.0", "targets": [{"crate_types": ["cdylib", "rlib"]}, {"crate_types": ["bin"]}]}
             ]
         }"#;
         let workspace = Workspace::from_metadata("/somewhere".into(), metadata).unwrap();
-        assert_eq!(workspace.components(), ["arith"]);
-        assert_eq!(workspace.component_folder(), Path::new("/somewhere/target/wasm32-wasip2/release"));
+        assert_eq!(workspace.component_arguments().collect::<Vec<_>>(), ["--package", "test-guests@0.2.0"]);
+        let file = Path::new("/somewhere/target/wasm32-wasip2/release/test_guests.wasm");
+        assert_eq!(workspace.component_files().collect::<Vec<_>>(), [file]);
     }
 }

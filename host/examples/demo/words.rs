@@ -13,6 +13,9 @@ use crate::{progress, sources::Sources};
 /// Words in the table.
 const MOST_FREQUENT: usize = 20;
 
+/// How long workers may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How often each word occurs, and how long it took to find out.
 #[derive(Debug)]
 pub(crate) struct Words {
@@ -21,11 +24,12 @@ pub(crate) struct Words {
     time: Duration,
 }
 
-/// Waits until the workers have loaded the plugin, by counting three words.
+/// Waits until a worker has loaded the plugin, by letting it count six words.
 pub(crate) async fn first_answer(runtime: &Runtime) -> anyhow::Result<()> {
     let started = Instant::now();
     let text = "to be or not to be".to_owned();
-    let counts = IndexedStream::from([text]).map(&WordCount).fold(&MergeCounts).run(runtime).await?;
+    let options = JobOptions::default().timeout(PATIENCE);
+    let counts = IndexedStream::from([text]).map(&WordCount).fold(&MergeCounts).options(options).run(runtime).await?;
     println!("First answer, {counts:?}, after {:.2} s.", started.elapsed().as_secs_f64());
     Ok(())
 }
