@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<process::Interrupted>() => {
-            eprintln!("xtask: {error}");
+            eprintln!("xtask: {}", process::Interrupted);
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {

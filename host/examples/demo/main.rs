@@ -73,6 +73,7 @@ async fn main() -> anyhow::Result<()> {
         println!("The same once more, with workers in memory:");
         let in_memory = Config { runtime: Transport::InMemory, ..arguments.config.clone() };
         let (words_in_memory, picture_in_memory) = jobs(&arguments, &in_memory, &sources).await?;
+        println!("{words_in_memory}\n{picture_in_memory}\n");
         compare("words", words.digest(), words_in_memory.digest())?;
         compare("picture", picture.digest(), picture_in_memory.digest())?;
         println!();

@@ -1,6 +1,6 @@
 //! The first job: the words of all sources, on workers and, to compare with, in a plain loop.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration, time::Instant};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, time::Duration, time::Instant};
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use futures::stream;
@@ -101,6 +101,13 @@ impl Words {
             "{table}\nThe workers took {:.2} times as long as the loop.",
             self.time.as_secs_f64() / native.time.as_secs_f64()
         );
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { counts, time, .. } = self;
+        write!(f, "Counted {} different words in {:.2} s.", counts.len(), time.as_secs_f64())
     }
 }
 
