@@ -63,3 +63,8 @@ async fn plugins_load_while_every_slot_is_busy() {
     assert!(busy.is_err());
     assert!(digests.into_iter().all(|digest| digest.unwrap() == plugin.digest()));
 }
+
+#[test]
+fn an_engine_for_a_large_machine_starts_on_a_small_one() {
+    assert_eq!(engine(256).slots(), 256);
+}
