@@ -1,17 +1,11 @@
 //! `cargo xtask demo`: builds what the example `demo` needs, and runs it; over RabbitMQ with a node and workers of its own.
 
-use std::{fs, path::PathBuf, thread};
+use std::{env, ffi::OsString, fs, path::PathBuf, thread};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use crate::{
-    plugins,
-    process::{Program, Running},
-    requirements,
-    step::step,
-    workspace::Workspace,
-};
+use crate::{plugins, process::Program, requirements, step::step, workspace::Workspace};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -55,13 +49,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut demo = Program::new(workspace.built("examples/demo"))
         .args(["--plugins".into(), workspace.component_folder()])
         .args(["--picture".into(), folder.join("mandelbrot.png")])
-        .args(["--size", &options.size.to_string()]);
+        .args(["--size", &options.size.to_string()])
+        .args(cache(workspace));
     if let Some(sources) = &options.sources {
         demo = demo.args(["--sources".into(), sources.clone()]);
     }
     if let Some(bytes) = &options.max_bytes {
         demo = demo.args(["--max-bytes", bytes]);
     }
+    // Whatever it needs is gone when somebody wants to repeat it.
+    let demo = demo.repeated_by(env::args().skip(1).fold("cargo xtask".to_owned(), |typed, word| typed + " " + &word));
     match options.runtime {
         Transport::InMemory => demo.run(),
         Transport::Amqp => {
@@ -70,7 +67,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             let logs: Vec<_> =
                 (1..=options.workers).map(|worker| folder.join(format!("worker-{worker}.log"))).collect();
             let workers = step("starting workers", || {
-                logs.iter().map(|log| worker(workspace, &uri, options.workers, log.clone())).collect::<Result<Vec<_>>>()
+                let worker = || connected(worker(workspace, options.workers), &uri);
+                logs.iter().map(|log| worker().in_background(log)).collect::<Result<Vec<_>>>()
             })?;
             let outcome = connected(demo, &uri).run();
             // In this order: a worker ends at once while its broker is there.
@@ -85,14 +83,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
 }
 
-/// Starts a worker process. Together the workers have as many slots as the machine has cores, and one each at the least.
-fn worker(workspace: &Workspace, uri: &str, workers: u16, log: PathBuf) -> Result<Running> {
+/// A worker process. Together the workers have as many slots as the machine has cores, and one each at the least.
+fn worker(workspace: &Workspace, workers: u16) -> Program {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let slots = (cores / usize::from(workers)).max(1);
-    let worker = Program::new(workspace.built("palfrey")).args(["worker", "--slots", &slots.to_string()]);
-    connected(worker, uri).in_background(&log)
+    Program::new(workspace.built("palfrey")).args(["worker", "--slots", &slots.to_string()]).args(cache(workspace))
+}
+
+/// Machine code is kept, so that each plugin is compiled once and not once a process.
+fn cache(workspace: &Workspace) -> [OsString; 2] {
+    ["--cache-dir".into(), workspace.target().join("demo/cache").into()]
 }
 
 fn connected(program: Program, uri: &str) -> Program {
-    program.env("PALFREY_RUNTIME", "amqp").env("PALFREY_AMQP_URI", uri)
+    program.env_unseen("PALFREY_RUNTIME", "amqp").env_unseen("PALFREY_AMQP_URI", uri)
 }

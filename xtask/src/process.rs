@@ -111,6 +111,12 @@ impl Program {
         self
     }
 
+    /// To be repeated in another way than by typing it.
+    pub(crate) fn repeated_by(mut self, typed: String) -> Self {
+        self.typed = typed;
+        self
+    }
+
     /// As [`env`](Self::env), for what a person who repeats the command does without.
     pub(crate) fn env_unseen(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
