@@ -1,6 +1,6 @@
 //! Schemas for people, and whether two of them mean the same bytes.
 //!
-//! A schema is the JSON text of a [Postcard schema](OwnedNamedType). A plugin in another language may write what it likes:
+//! A schema is the JSON text of a [Postcard schema](postcard_schema::schema::owned::OwnedNamedType). A plugin in another language may write what it likes:
 //! text that is none is compared and shown as it is.
 
 use postcard_schema::schema::owned::{
