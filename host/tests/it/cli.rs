@@ -1,5 +1,4 @@
 //! The binary as an operator uses it: what it prints, and its exit codes.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
