@@ -60,7 +60,7 @@ impl Palfrey {
 
 /// A plugin as `cargo build --release --target wasm32-wasip2` leaves it.
 fn plugin(name: &str) -> String {
-    let test = PathBuf::from(std::env::current_exe().unwrap());
+    let test: PathBuf = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(3).unwrap().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
     assert!(path.exists(), "{} is missing: run `cargo xtask plugins`", path.display());
     path.to_str().unwrap().to_owned()
