@@ -163,7 +163,9 @@ async fn what_cannot_be_processed_is_dead_lettered_with_the_reason(world: World)
     assert_eq!(letter.payload, "garbage");
     assert_eq!(letter.dead_letter_reason.as_deref(), Some("it is no task: überflüssig"));
     letter.acker.ack().await.unwrap();
-
+    let letter = next(&mut letters).await;
+    assert_eq!(letter.dead_letter_reason.as_deref(), Some(&endless[..MAX_REASON]));
+    letter.acker.ack().await.unwrap();
     drop(letters);
 
     // It comes into being again when it is needed.
