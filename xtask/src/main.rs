@@ -1,2 +1,91 @@
-//! `cargo xtask`.
-fn main() {}
+//! What a developer does every day: `cargo xtask demo`, `cargo xtask test`, `cargo xtask plugins`.
+//!
+//! It depends on next to nothing, so that it is built in seconds, and calls cargo and the programs that cargo builds.
+//! `process` runs them all and ends them all; `workspace` knows where things are; `requirements` installs what is missing.
+//! Then there is a module a command.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod demo;
+mod plugins;
+mod process;
+mod requirements;
+mod step;
+mod suite;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a developer of Palfrey does every day
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo                   what Palfrey does, in memory
+  cargo xtask demo --runtime amqp    the same over RabbitMQ
+  cargo xtask test                   all checks and tests
+  cargo xtask plugins                builds the components";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Counts the words of all Rust sources on this machine, and renders a picture, on Palfrey workers
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::Options),
+    /// Runs all checks and tests, those against RabbitMQ included
+    #[command(after_help = suite::EXAMPLES)]
+    Test,
+    /// Builds all plugins, and the components that tests use, for WebAssembly
+    #[command(after_help = plugins::EXAMPLES)]
+    Plugins,
+}
+
+/// As shells report a program that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<process::Interrupted>() => {
+            eprintln!("xtask: {}", process::Interrupted);
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    process::watch_signals()?;
+    let workspace = workspace::Workspace::find()?;
+    match arguments.command {
+        Command::Demo(options) => demo::run(&workspace, &options),
+        Command::Test => suite::run(&workspace),
+        Command::Plugins => plugins::run(&workspace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_shows_examples() {
+        let mut command = Arguments::command();
+        command.build();
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_help().to_string();
+            assert!(help.contains(&format!("\n  cargo xtask {}", command.get_name())), "{help}");
+        }
+    }
+}

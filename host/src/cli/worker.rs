@@ -36,6 +36,7 @@ fn watch_signals(shutdown: CancellationToken) -> Result<(), Failure> {
         shutdown.cancel();
         let (name, code) = next(&mut interrupt, &mut terminate).await;
         tracing::warn!("{name} again: exiting at once");
+        #[expect(clippy::disallowed_methods, reason = "whoever signals twice does not want to wait for destructors")]
         std::process::exit(code);
     });
     Ok(())

@@ -26,7 +26,7 @@ pub(super) const CONTEXT: &str = "palfrey:plugin/context@0.1.0";
 const TYPES: &str = "palfrey:plugin/types@0.1.0";
 
 /// Time that a plugin has to describe itself. The ordinary limit is for work, and this is none.
-const DESCRIBE_TIME: Duration = Duration::from_secs(10);
+const DESCRIBE_TIME: Duration = Duration::from_secs(5);
 
 /// The largest description in bytes.
 const DESCRIBE_ANSWER: u64 = 16 << 20;
@@ -186,8 +186,8 @@ fn version(name: &str) -> Option<Version> {
 /// Why the compiler refused it.
 fn refused(error: wasmtime::Error) -> LoadError {
     let reason = one_line(&error);
-    // wasmtime has no types for these.
-    if reason.contains("exceed") || reason.contains("limit") {
+    // wasmtime has no type for it.
+    if reason.contains("pooling allocator") {
         LoadError::TooDemanding { reason }
     } else {
         LoadError::Malformed { reason }

@@ -65,9 +65,9 @@ pub const MAX_SLOTS: usize = 1024;
 const MAX_WASM_STACK: usize = 1 << 20;
 
 /// Memories, tables and core instances of one component. Compilers make one memory and a handful of instances; a component
-/// that bundles an interpreter and its libraries has dozens of instances and tables.
+/// that bundles an interpreter and its libraries has more of both.
 const MEMORIES: u32 = 2;
-const TABLES: u32 = 32;
+const TABLES: u32 = 16;
 const CORE_INSTANCES: u32 = 64;
 
 /// How an engine is set up.

@@ -112,6 +112,7 @@ fn tick(shared: &Shared) {
         if shared.die.load(SeqCst) {
             return;
         }
+        #[expect(clippy::disallowed_methods, reason = "time itself is what is waited for")]
         thread::sleep(TICK);
     }
 }

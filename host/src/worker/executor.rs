@@ -79,7 +79,7 @@ impl StageRun<'_> {
             config: &self.stage.config,
             serializer: self.task.serializer,
             attempt: self.task.attempt,
-            limits: self.limits.clone(),
+            limits: *self.limits,
             cancel: self.cancel.clone(),
             progress: None,
         }

@@ -1,8 +1,12 @@
-//! The host library as programs use it: real components, in memory.
+//! The host library and its binary as people use them: real components, real processes. One binary, so that wasmtime is
+//! linked once.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cli;
 mod directives;
+mod engine;
 mod failures;
+mod registry;
 mod task_channel;
 mod workers;
 

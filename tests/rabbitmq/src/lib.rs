@@ -41,6 +41,7 @@ pub struct NodeOptions {
     port: Option<u16>,
     folder: Option<PathBuf>,
     configuration: String,
+    advanced: Vec<String>,
 }
 
 impl NodeOptions {
@@ -74,6 +75,12 @@ impl NodeOptions {
         self
     }
 
+    /// A setting for `advanced.config`, where `rabbitmq.conf` has none, such as `{channel_tick_interval, 1000}`.
+    pub fn advanced(mut self, setting: &str) -> Self {
+        self.advanced.push(setting.to_owned());
+        self
+    }
+
     /// Starts the node and waits until it accepts connections: about three seconds.
     ///
     /// # Errors
@@ -92,7 +99,7 @@ impl NodeOptions {
         fs::create_dir_all(&folder).map_err(NodeError::io(format!("create {}", folder.display())))?;
         let ports = Ports::choose(self.port)?;
         let site = Site { name, folder, install, ports };
-        site.prepare(&self.configuration)?;
+        site.prepare(&self.configuration, &self.advanced)?;
         let node = Node { site, _lock: lock, run: Mutex::new(None) };
         node.launch()?;
         Ok(node)

@@ -72,8 +72,9 @@ impl Site {
     }
 
     /// Writes what the node reads when it starts.
-    pub(crate) fn prepare(&self, configuration: &str) -> Result<(), NodeError> {
+    pub(crate) fn prepare(&self, configuration: &str, advanced: &[String]) -> Result<(), NodeError> {
         self.write("rabbitmq.conf", &format!("{}{configuration}", self.configuration()))?;
+        self.write("advanced.config", &format!("[{{rabbit, [{}]}}].\n", advanced.join(", ")))?;
         self.write("enabled_plugins", "[].\n")?;
         self.write(PORTS, &self.ports.to_string())
     }
@@ -88,7 +89,7 @@ impl Site {
             "listeners.tcp.default = 127.0.0.1:{amqp}\n\
              default_user = {USER}\n\
              default_pass = {PASSWORD}\n\
-             log.file = false\n\
+             log.file = node.log\n\
              log.console = true\n\
              log.console.level = warning\n\
              disk_free_limit.absolute = 50MB\n"
@@ -108,7 +109,7 @@ impl Site {
             .env("RABBITMQ_DIST_PORT", distribution.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("none"))
             .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("none.config"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
             .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
             .env("RABBITMQ_LOG_BASE", self.folder.join("log"))

@@ -151,3 +151,63 @@ impl streams::HostInputStream for Io<'_> {
         async_streams::HostInputStream::subscribe(self.table, stream)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi::{
+        async_trait,
+        p2::{Pollable, bindings::clocks::monotonic_clock, subscribe},
+    };
+
+    use super::*;
+
+    struct Never;
+
+    #[async_trait]
+    impl Pollable for Never {
+        async fn ready(&mut self) {
+            std::future::pending().await
+        }
+    }
+
+    fn check(test: impl FnOnce(&mut Io<'_>) -> wasmtime::Result<()>) {
+        test(&mut Io { table: &mut ResourceTable::new(), clock: &Arc::default() }).unwrap();
+    }
+
+    #[test]
+    fn of_several_timers_the_earliest_is_reached_first() {
+        check(|io| {
+            let hour = monotonic_clock::Host::subscribe_duration(io, 3_600_000_000_000)?;
+            let second = monotonic_clock::Host::subscribe_duration(io, 1_000_000_000)?;
+            let both = || vec![Resource::new_borrow(hour.rep()), Resource::new_borrow(second.rep())];
+            assert_eq!(poll::Host::poll(io, both())?, [1]);
+            assert_eq!(monotonic_clock::Host::now(io)?, 1_000_000_000);
+            poll::HostPollable::block(io, Resource::new_borrow(hour.rep()))?;
+            assert_eq!(poll::Host::poll(io, both())?.len(), 2);
+            assert!(monotonic_clock::Host::now(io)? >= 3_600_000_000_000);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn asking_whether_a_timer_is_ready_does_not_advance_the_clock() {
+        check(|io| {
+            let second = monotonic_clock::Host::subscribe_duration(io, 1_000_000_000)?;
+            assert!(!poll::HostPollable::ready(io, Resource::new_borrow(second.rep()))?);
+            assert_eq!(monotonic_clock::Host::now(io)?, 0);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn waiting_for_what_never_comes_is_an_error_and_not_a_wait() {
+        check(|io| {
+            let never = io.table.push(Never)?;
+            let never = subscribe(io.table, never)?;
+            assert!(!poll::HostPollable::ready(io, Resource::new_borrow(never.rep()))?);
+            let error = poll::HostPollable::block(io, never).unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&Interruption::Stuck));
+            Ok(())
+        });
+    }
+}

@@ -62,7 +62,10 @@ const MAX_HANDLES: usize = 10_000;
 
 /// The state behind WASI of one instance.
 pub(super) struct Wasi {
-    ctx: WasiCtx,
+    seed: Seed,
+    journal: SharedJournal,
+    /// Made when the guest calls WASI for the first time. Most calls of small operations never do.
+    ctx: Option<WasiCtx>,
     table: ResourceTable,
     clock: Arc<Clock>,
 }
@@ -72,20 +75,22 @@ impl Wasi {
     pub(super) fn new(seed: Seed, journal: &SharedJournal) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        let Seed(seed) = seed;
-        let mut insecure = seed;
-        insecure[0] ^= 1;
-        let ctx = WasiCtxBuilder::new()
-            .secure_random(ChaCha12Rng::from_seed(seed))
-            .insecure_random(ChaCha12Rng::from_seed(insecure))
-            .insecure_random_seed(u128::from_le_bytes(*seed.last_chunk().expect("32 bytes hold 16")))
-            .stdout(Printer::new(Stream::Stdout, journal))
-            .stderr(Printer::new(Stream::Stderr, journal))
-            // There is nothing to block on, and a hand-over to other threads would cost more than any call.
-            .allow_blocking_current_thread(true)
-            .build();
-        Self { ctx, table, clock: Arc::default() }
+        Self { seed, journal: Arc::clone(journal), ctx: None, table, clock: Arc::default() }
     }
+}
+
+fn context(&Seed(seed): &Seed, journal: &SharedJournal) -> WasiCtx {
+    let mut insecure = seed;
+    insecure[0] ^= 1;
+    WasiCtxBuilder::new()
+        .secure_random(ChaCha12Rng::from_seed(seed))
+        .insecure_random(ChaCha12Rng::from_seed(insecure))
+        .insecure_random_seed(u128::from_le_bytes(*seed.last_chunk().expect("32 bytes hold 16")))
+        .stdout(Printer::new(Stream::Stdout, journal))
+        .stderr(Printer::new(Stream::Stderr, journal))
+        // There is nothing to block on, and a hand-over to other threads would cost more than any call.
+        .allow_blocking_current_thread(true)
+        .build()
 }
 
 /// Where the random numbers of a call come from.
@@ -106,8 +111,8 @@ impl Seed {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Wasi { ctx, table, .. } = &mut self.wasi;
-        WasiCtxView { ctx, table }
+        let Wasi { seed, journal, ctx, table, .. } = &mut self.wasi;
+        WasiCtxView { ctx: ctx.get_or_insert_with(|| context(seed, journal)), table }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::guests::{call, engine, inputs, wasm};
+use super::guests::{call, engine, inputs, wasm};
 
 #[tokio::test]
 async fn guests_run_on_the_threads_of_slots_under_the_callers_span() {
@@ -62,4 +62,9 @@ async fn plugins_load_while_every_slot_is_busy() {
     let (busy, digests) = tokio::join!(busy, loads);
     assert!(busy.is_err());
     assert!(digests.into_iter().all(|digest| digest.unwrap() == plugin.digest()));
+}
+
+#[test]
+fn an_engine_for_a_large_machine_starts_on_a_small_one() {
+    assert_eq!(engine(256).slots(), 256);
 }
