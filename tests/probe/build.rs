@@ -7,5 +7,5 @@ fn main() {
     println!("cargo::rustc-env=CARGO_PKG_NAME=probe");
     println!("cargo::rustc-check-cfg=cfg(generation, values(\"1\", \"2\"))");
     println!("cargo::rustc-cfg=generation=\"{version}\"");
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../build.rs");
 }

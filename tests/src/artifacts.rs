@@ -17,7 +17,7 @@ fn built(path: PathBuf, command: &str) -> PathBuf {
 /// # Panics
 /// If it was not built, with the command that does. Cargo does not build it for these tests.
 pub fn palfrey_file() -> PathBuf {
-    built(above_the_test(2).join("palfrey"), "cargo build -p palfrey-host --bin palfrey")
+    built(above_the_test(2).join("palfrey"), "cargo build --bin palfrey")
 }
 
 /// A component, by the name of its package.

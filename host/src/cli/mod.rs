@@ -74,7 +74,12 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::start_log(&cli);
     let result = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(cli)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli));
+            // The end of the process ends it. Dropping it would cancel what other threads still wait for, and panic there.
+            std::mem::forget(runtime);
+            result
+        }
         Err(error) => Err(Failure::Internal(error.into())),
     };
     match result {

@@ -21,6 +21,10 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// It calls an error what the queues expect and deal with, and they tell what a user has to know: silent unless it is
+/// asked for.
+const CLIENT_LIBRARY: &str = "lapin";
+
 pub(super) fn start_log(cli: &Cli) {
     let default = match (cli.quiet, &cli.command) {
         (true, _) => LevelFilter::ERROR,
@@ -28,7 +32,11 @@ pub(super) fn start_log(cli: &Cli) {
         (false, _) => LevelFilter::WARN,
     };
     let filter = EnvFilter::builder().with_default_directive(default.into());
-    let filter = filter.parse_lossy(cli.log.as_deref().unwrap_or_default());
+    let wanted = cli.log.as_deref().unwrap_or_default();
+    let mut filter = filter.parse_lossy(wanted);
+    if !wanted.contains(CLIENT_LIBRARY) {
+        filter = filter.add_directive(format!("{CLIENT_LIBRARY}=off").parse().expect("it is a directive"));
+    }
     // Whoever read stderr may go away: a worker does its work all the same. Reporting that would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match cli.log_format {

@@ -95,7 +95,8 @@ async fn a_component_that_is_not_its_digest_is_refused_by_workers_that_go_on() {
     let runtime = world.runtime().await;
     let error = soon(runtime.call("probe/measure", &[][..], vec![7])).await.unwrap_err().to_string();
     assert!(error.contains("the worker does not have the plugin") && error.contains(&damaged), "{error}");
-    world.done(&["deploy", component_file("probe-1").to_str().unwrap(), "--force"]).await;
+    let mended = world.palfrey(&["deploy", component_file("probe-1").to_str().unwrap(), "--force"]).await;
+    assert_eq!(mended.code, 0, "{}", mended.stderr);
     assert_eq!(soon(runtime.call("probe/measure", &[][..], vec![7])).await.unwrap()[..], [7]);
 }
 

@@ -1,6 +1,7 @@
 //! Everything together: real components, worker processes, the command line, RabbitMQ.
 //!
-//! `cargo test -p palfrey-tests --test e2e hot_deployment -- --nocapture` shows a deployment step by step.
+//! `cargo xtask test` runs them. By hand: `cargo xtask plugins`, `cargo build --bin palfrey`, and
+//! `cargo test -p palfrey-tests --test e2e hot_deployment -- --nocapture`, which shows a deployment step by step.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken_messages;
