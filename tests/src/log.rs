@@ -79,6 +79,18 @@ impl Log {
             Err(reason) => panic!("no line with {texts:?}, {reason}:\n{self}"),
         }
     }
+
+    /// Waits until the process has closed it.
+    ///
+    /// # Panics
+    /// If it does not within [`PATIENCE`].
+    pub(crate) async fn end(&self) {
+        let mut written = self.written.clone();
+        let ended = async { while written.changed().await.is_ok() {} };
+        if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+            panic!("the process does not end:\n{self}");
+        }
+    }
 }
 
 impl fmt::Display for Log {

@@ -5,10 +5,9 @@ use std::{
     os::unix::process::CommandExt,
     process::{Child, ChildStdin, Command, Stdio},
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
 
-use crate::{Log, PATIENCE};
+use crate::Log;
 
 const KEEPER: &str = include_str!("keeper.sh");
 
@@ -71,16 +70,12 @@ impl Worker {
     /// Waits for its end. Returns the exit code, or 128 and the number of the signal that ended it.
     ///
     /// # Panics
-    /// If it does not end within [`PATIENCE`].
+    /// If it does not end within [`PATIENCE`](crate::PATIENCE).
     pub async fn ended(&mut self) -> i32 {
-        let patience_ends = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.keeper.try_wait().expect("it is our child") {
-                return status.code().expect("the keeper is not killed");
-            }
-            assert!(Instant::now() < patience_ends, "the worker does not end:\n{}", self.log);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        self.log.end().await;
+        // It has closed its log, which is its last act, or close to it.
+        let status = self.keeper.wait().expect("it is our child");
+        status.code().expect("nobody kills the keeper")
     }
 }
 
