@@ -28,8 +28,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 /// Builds them, with the target for it if that is missing.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     requirements::wasm_target(workspace)?;
-    step("building plugins and other components", || {
-        let cargo = workspace.cargo(["build", "--release", "--target", WASM]);
-        cargo.args(workspace.component_arguments()).run()
-    })
+    step("building plugins and other components", || compile(workspace))
+}
+
+/// Builds them; the target is there.
+pub(crate) fn compile(workspace: &Workspace) -> Result<()> {
+    let cargo = workspace.cargo(["build", "--release", "--target", WASM]);
+    cargo.args(workspace.component_arguments()).run()
 }

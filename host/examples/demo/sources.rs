@@ -21,7 +21,9 @@ impl Sources {
     pub(crate) fn survey(folder: &Path, max_bytes: Option<u64>) -> anyhow::Result<Self> {
         let mut sources = Self { folder: folder.to_owned(), files: Vec::new(), bytes: 0, not_utf8: 0 };
         for entry in WalkDir::new(folder).sort_by_file_name() {
-            let entry = entry.with_context(|| format!("cannot look for sources in {}", folder.display()))?;
+            let entry = entry.with_context(|| {
+                format!("cannot look for sources in {}: name another folder with `--sources DIR`", folder.display())
+            })?;
             let path = entry.path();
             if !entry.file_type().is_file() || path.extension().is_none_or(|extension| extension != "rs") {
                 continue;

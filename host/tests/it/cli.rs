@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
@@ -57,12 +57,9 @@ impl Palfrey {
     }
 }
 
-/// A plugin as `cargo build --release --target wasm32-wasip2` leaves it.
+/// The path of a plugin.
 fn plugin(name: &str) -> String {
-    let test: PathBuf = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(3).unwrap().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
-    assert!(path.exists(), "{} is missing: run `cargo xtask plugins`", path.display());
-    path.to_str().unwrap().to_owned()
+    crate::component_path(name).to_str().unwrap().to_owned()
 }
 
 /// Where nobody listens: port 1 is privileged and unused.

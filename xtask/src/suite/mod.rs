@@ -39,7 +39,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut suite = Suite::default();
     suite.step("format", || workspace.cargo(["fmt", "--all", "--check"]).run())?;
     suite.step("light SDK", || check_sdk(workspace))?;
-    let components = suite.step("components", || plugins::build(workspace))?;
+    let components = suite.step("components", || plugins::compile(workspace))?;
     suite
         .step("clippy", || workspace.cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run())?;
     suite.step("clippy, components", || {
