@@ -1,9 +1,13 @@
 //! Workers are never restarted, and a job executes what was deployed when it began, wholly.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use futures::{
-    StreamExt,
+    StreamExt, TryStreamExt,
     channel::mpsc::{UnboundedSender, unbounded},
     stream::BoxStream,
 };
@@ -45,7 +49,7 @@ async fn a_deployment_reaches_running_workers_and_leaves_jobs_alone_over_rabbitm
 async fn a_deployment_reaches_running_workers_and_leaves_jobs_alone_in_memory() {
     let config = Config { workers: 2, cache_dir: Some(cache_dir()), ..Config::default() };
     let runtime = Runtime::from_config(&config).await.unwrap();
-    deploy_twice_roll_back_and_undeploy(InMemory { runtime, third: None }).await;
+    deploy_twice_roll_back_and_undeploy(InMemory { runtime, third: None, executed: Arc::default() }).await;
 }
 
 async fn deploy_twice_roll_back_and_undeploy(mut fleet: impl Fleet) {
@@ -139,18 +143,19 @@ async fn stamp(runtime: &Runtime, id: &str) -> Result<Vec<u32>, JobError> {
 }
 
 /// A job whose end is in the hands of the test.
-struct LongJob<'a> {
+struct LongJob {
     source: UnboundedSender<u64>,
-    results: BoxStream<'a, Result<(usize, (u32, u64)), JobError>>,
+    /// The version that stamped each element.
+    results: BoxStream<'static, Result<u32, JobError>>,
     /// How many elements each version has executed.
     versions: HashMap<u32, u64>,
 }
 
-impl LongJob<'static> {
+impl LongJob {
     async fn start(runtime: &Runtime) -> Self {
         let (source, numbers) = unbounded();
         let job = IndexedStream::from_stream(numbers).options(batches_of(1)).map(&Stamp::QUICK);
-        let results = job.run(runtime).await.unwrap().boxed();
+        let results = job.run(runtime).await.unwrap().map_ok(|(_, (version, _))| version).boxed();
         Self { source, results, versions: HashMap::new() }
     }
 
@@ -158,7 +163,7 @@ impl LongJob<'static> {
     async fn go_on(&mut self, elements: u64) {
         (0..elements).for_each(|number| self.source.unbounded_send(number).unwrap());
         for _ in 0..elements {
-            let (_, (version, _)) = soon(self.results.next()).await.unwrap().unwrap();
+            let version = soon(self.results.next()).await.unwrap().unwrap();
             *self.versions.entry(version).or_default() += 1;
         }
     }
@@ -211,7 +216,9 @@ impl Fleet for Processes {
 /// Everything in this process. The third worker has a loop of its own, which notes what it executes.
 struct InMemory {
     runtime: Runtime,
-    third: Option<(AbortOnDropHandle<()>, Arc<std::sync::Mutex<Vec<Digest>>>)>,
+    third: Option<AbortOnDropHandle<()>>,
+    /// The components that the third worker has executed.
+    executed: Arc<Mutex<Vec<Digest>>>,
 }
 
 impl Fleet for InMemory {
@@ -235,7 +242,7 @@ impl Fleet for InMemory {
     }
 
     async fn start_third_worker(&mut self) {
-        async fn work(worker: WorkerRuntime, executed: Arc<std::sync::Mutex<Vec<Digest>>>) {
+        async fn work(worker: WorkerRuntime, executed: Arc<Mutex<Vec<Digest>>>) {
             let mut tasks = worker.get_task_receiver().await.unwrap();
             while let Some((task, acker)) = tasks.next().await {
                 let (outcome, execution) = worker.execute(&task, &CancellationToken::new()).await;
@@ -245,17 +252,16 @@ impl Fleet for InMemory {
                 acker.ack().await.unwrap();
             }
         }
-        let executed = Arc::default();
-        let third = work(self.runtime.worker_in_memory().unwrap(), Arc::clone(&executed));
-        self.third = Some((AbortOnDropHandle::new(tokio::spawn(third)), executed));
+        let third = work(self.runtime.worker_in_memory().unwrap(), self.executed.clone());
+        self.third = Some(AbortOnDropHandle::new(tokio::spawn(third)));
     }
 
     fn third_worker_has_executed(&self, version: u32) -> bool {
         let digest = Digest::of(&component(&format!("probe-{version}")));
-        self.third.as_ref().unwrap().1.lock().unwrap().contains(&digest)
+        self.executed.lock().unwrap().contains(&digest)
     }
 
     fn is_whole(&mut self) -> bool {
-        !self.third.as_ref().unwrap().0.is_finished()
+        !self.third.as_ref().unwrap().is_finished()
     }
 }
