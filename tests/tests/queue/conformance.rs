@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use palfrey_host::queue::{
-    DELIVERY_LIMIT, Durability, MAX_MESSAGE, QueueError,
+    DELIVERY_LIMIT, Durability, MAX_MESSAGE, MAX_REASON, QueueError,
     QueueKind::{Broadcast, Lease, Log, Tasks},
     QueueSpec, QueueStatus,
 };
