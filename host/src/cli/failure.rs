@@ -43,8 +43,8 @@ pub(super) enum Failure {
         #[source]
         source: io::Error,
     },
-    /// A component cannot be deployed.
-    #[error("{} cannot be deployed", path.display())]
+    /// A file that is no plugin.
+    #[error("{} is not a plugin that workers can execute", path.display())]
     Component {
         path: PathBuf,
         #[source]

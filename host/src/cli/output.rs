@@ -29,7 +29,8 @@ pub(super) fn start_log(cli: &Cli) {
     };
     let filter = EnvFilter::builder().with_default_directive(default.into());
     let filter = filter.parse_lossy(cli.log.as_deref().unwrap_or_default());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Whoever read stderr may go away: a worker does its work all the same. Reporting that would panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match cli.log_format {
         LogFormat::Text => log.with_ansi(colours(&io::stderr())).init(),
         LogFormat::Json => log.json().init(),

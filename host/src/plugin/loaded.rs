@@ -1,7 +1,7 @@
 //! Plugins that a worker has loaded.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// The plugins of a worker, ready to be called. Clones share them.
 ///
 /// What is deployed is loaded in the background, so that the first task does not wait for the compiler. What was
-/// replaced stays loaded as long as tasks may name it: until [`capacity`](Self::CAPACITY) others were used after it. It
+/// replaced stays loaded as long as tasks may name it: until as many others as there is [room](Self::CAPACITY) for were used after it. It
 /// is then loaded again when a task wants it.
 #[derive(Debug, Clone)]
 pub struct Plugins {
@@ -100,11 +100,11 @@ async fn preload(loader: Arc<Loader>) {
     /// The compiler uses all cores for one component already; the others mostly wait for bytes.
     const AT_ONCE: usize = 4;
     let mut state = loader.registry.subscribe();
-    let mut reported = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     loop {
         let active: Vec<_> =
             state.borrow_and_update().plugins().filter_map(|history| history.active().cloned()).collect();
-        let new = active.into_iter().filter(|deployment| reported.insert(deployment.digest));
+        let new = active.into_iter().filter(|deployment| seen.insert(deployment.digest));
         futures::stream::iter(new)
             .for_each_concurrent(AT_ONCE, async |deployment| {
                 let (plugin, version) = (&deployment.description.name, deployment.version());

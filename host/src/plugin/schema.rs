@@ -1,7 +1,7 @@
 //! Schemas for people, and whether two of them mean the same bytes.
 //!
-//! A schema is the JSON text of a [Postcard schema](OwnedNamedType). A plugin in another language may write what it likes:
-//! text that is none is compared and shown as it is.
+//! A schema is the JSON text of a [Postcard schema](postcard_schema::schema::owned::OwnedNamedType). A plugin in another
+//! language may write what it likes: text that is none is compared and shown as it is.
 
 use postcard_schema::schema::owned::{
     OwnedDataModelType as Type, OwnedDataModelVariant as Shape, OwnedNamedType as Named, OwnedNamedValue as Field,

@@ -123,11 +123,12 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
     /// If the queue does not exist, the connection is closed, or the broker refuses.
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError>;
 
-    /// Messages that wait, and receivers that are there. A [`Log`](QueueKind::Log) tells how many messages were appended
-    /// to it so far; a [`Broadcast`](QueueKind::Broadcast) tells nothing but that it exists.
+    /// Messages that wait, and receivers that are there. A [`Log`](QueueKind::Log) tells only how many messages were
+    /// appended to it so far, all those included whose publishing was confirmed; a [`Broadcast`](QueueKind::Broadcast)
+    /// tells only that it exists.
     ///
     /// # Errors
-    /// If the queue does not exist, or the broker cannot be reached.
+    /// If the queue does not exist, the connection is closed, or the broker refuses.
     async fn status(&self) -> Result<QueueStatus, QueueError>;
 }
 
@@ -183,8 +184,8 @@ pub trait Acker: Send + Sync + fmt::Debug {
     /// As [`ack`](Self::ack).
     async fn nack(self: Box<Self>) -> Result<(), QueueError>;
 
-    /// The message cannot be processed: it is moved to the dead-letter queue with the reason. In a queue that has none it
-    /// is forgotten.
+    /// The message cannot be processed: it is moved to the dead-letter queue with the reason, of which the first
+    /// [`MAX_REASON`] bytes are kept. In a queue that has none it is forgotten.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
@@ -261,6 +262,14 @@ pub const LEASE_EXPIRY: Duration = Duration::from_secs(60);
 /// How often a message of a [`Tasks`](QueueKind::Tasks) queue can be given back before it is dead-lettered. Generous,
 /// since messages that a receiver had fetched in advance and never looked at count as well when that receiver dies.
 pub const DELIVERY_LIMIT: u32 = 100;
+
+/// The most bytes of a dead letter's reason that are kept.
+pub const MAX_REASON: usize = 4096;
+
+/// The beginning of a reason that is kept.
+fn kept_reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON)]
+}
 
 /// The largest message that any queue takes, in bytes. RabbitMQ 3.10 closes the channel above 128 MiB.
 pub const MAX_MESSAGE: usize = 128 << 20;

@@ -179,3 +179,148 @@ pub fn encode_header(header: &impl Serialize) -> Bytes {
 pub fn decode_header<H: DeserializeOwned>(bytes: &Bytes) -> Result<H, WireError> {
     unframe(bytes).map(|(header, _)| header)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+    use crate::task::{Apply, Cause, Digest, OperationId};
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    fn packed() -> impl Strategy<Value = Packed> {
+        vec(vec(any::<u8>(), 0..20), 0..20).prop_map(|elements| elements.into_iter().collect())
+    }
+
+    fn serializer() -> impl Strategy<Value = Serializer> {
+        prop_oneof![Just(Serializer::Postcard), Just(Serializer::Cbor)]
+    }
+
+    fn stages() -> impl Strategy<Value = Vec<Stage>> {
+        let stage = ("[a-z]{1,8}", "[a-z]{1,8}", bytes()).prop_map(|(plugin, operation, config)| Stage {
+            operation: OperationId::new(&plugin, &operation),
+            digest: Digest::of(&config),
+            config,
+            apply: Apply::Map,
+        });
+        (vec(stage, 1..4), any::<bool>()).prop_map(|(mut stages, folds)| {
+            let last = stages.len() - 1;
+            stages[last].apply = if folds { Apply::Fold } else { Apply::Map };
+            stages
+        })
+    }
+
+    prop_compose! {
+        fn task()(
+            routing_key in "[a-z0-9]{1,32}",
+            (id, attempt) in any::<(u64, u32)>(),
+            metadata in bytes(),
+            serializer in serializer(),
+            stages in stages(),
+            inputs in packed(),
+        ) -> AnyTask {
+            AnyTask { routing_key: routing_key.into(), id: TaskId(id), metadata, serializer, attempt, stages, inputs }
+        }
+    }
+
+    prop_compose! {
+        fn failure()(
+            element in option::of(any::<u64>()),
+            cause in prop_oneof![
+                Just(Cause::Trap),
+                any::<u64>().prop_map(|limit| Cause::Memory { limit }),
+                any::<u32>().prop_map(|seconds| Cause::Deadline { limit: Duration::from_secs(seconds.into()) }),
+                option::of(".{0,20}").prop_map(|location| Cause::Panic { location }),
+                (any::<bool>(), option::of(any::<u32>()))
+                    .prop_map(|(config, position)| Cause::BadInput { config, position }),
+            ],
+            message in ".{0,40}",
+            causes in vec(".{0,20}", 0..3),
+        ) -> ExecutionError {
+            let error = ExecutionError::new(OperationId::new("arith", "divide"), cause, message);
+            ExecutionError { element, causes, ..error }
+        }
+    }
+
+    prop_compose! {
+        fn result()(
+            task in task(),
+            (slots, nanos) in any::<(u32, u32)>(),
+            outcome in prop_oneof![
+                failure().prop_map(TaskOutcome::Failed),
+                (packed(), vec((any::<u32>(), failure()), 0..3)).prop_map(|(outputs, failed)| {
+                    let failed = failed.into_iter().map(|(index, error)| ElementFailure { index, error }).collect();
+                    TaskOutcome::Executed { outputs, failed }
+                }),
+            ],
+        ) -> AnyTaskResult {
+            let AnyTask { routing_key, id, metadata, serializer, .. } = task;
+            let report = WorkerReport { worker: "worker".into(), slots, execution: Duration::from_nanos(nanos.into()) };
+            AnyTaskResult { routing_key, id, metadata, serializer, report, outcome }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tasks_read_back_what_was_written(task in task()) {
+            prop_assert_eq!(AnyTask::decode(task.encode()), Ok(task));
+        }
+
+        #[test]
+        fn results_read_back_what_was_written(result in result()) {
+            prop_assert_eq!(AnyTaskResult::decode(result.encode()), Ok(result));
+        }
+
+        #[test]
+        fn bytes_of_any_kind_are_a_message_or_an_error(garbage in vec(any::<u8>(), 0..200)) {
+            // The header's length and the version are seldom right by chance.
+            let mut nearly = vec![VERSION, garbage.len() as u8, 0, 0, 0];
+            nearly.extend(&garbage);
+            for bytes in [garbage, nearly] {
+                _ = AnyTask::decode(bytes.clone().into());
+                _ = AnyTaskResult::decode(bytes.into());
+            }
+        }
+
+        #[test]
+        fn a_message_that_was_cut_is_refused(task in task(), part in 0.0..1.0_f64) {
+            let bytes = task.encode();
+            let cut = bytes.slice(..(bytes.len() as f64 * part) as usize);
+            prop_assert!(AnyTask::decode(cut).is_err());
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_version_says_which() {
+        let error = AnyTask::decode(Bytes::from_static(&[9, 0, 0, 0, 0])).unwrap_err();
+        assert_eq!(error.to_string(), "the message has format version 9, and this release reads version 1");
+    }
+
+    #[test]
+    fn a_fold_before_the_last_stage_is_refused() {
+        let stage = |apply| Stage {
+            operation: OperationId::new("arith", "sum"),
+            digest: Digest::of(b""),
+            config: Bytes::new(),
+            apply,
+        };
+        let task = |stages| AnyTask {
+            routing_key: "job".into(),
+            id: TaskId(0),
+            metadata: Bytes::new(),
+            serializer: Serializer::Postcard,
+            attempt: 0,
+            stages,
+            inputs: Packed::default(),
+        };
+        let decode = |stages| AnyTask::decode(task(stages).encode()).map(|_| ());
+        assert_eq!(decode(vec![stage(Apply::Map), stage(Apply::Fold)]), Ok(()));
+        assert!(matches!(decode(vec![stage(Apply::Fold), stage(Apply::Map)]), Err(WireError::Stages(_))));
+        assert!(matches!(decode(vec![]), Err(WireError::Stages(_))));
+    }
+}

@@ -1,26 +1,34 @@
-//! The host library as programs use it: real components, in memory.
+//! The host library and its binary as people use them: real components, real processes. One binary, so that wasmtime is
+//! linked once.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cli;
 mod directives;
+mod engine;
 mod failures;
+mod registry;
 mod task_channel;
 mod workers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use palfrey_host::{Config, Runtime};
 
-/// Where everything is built.
+/// Where everything is built: this test is `<target>/<profile>/deps/<test>`, wherever cargo was told to put `<target>`.
 fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
-/// The bytes of a plugin of this repository.
-fn component(name: &str) -> Vec<u8> {
+/// A component of this repository.
+fn component_path(name: &str) -> PathBuf {
     let path = target().join(format!("wasm32-wasip2/release/{name}.wasm"));
-    std::fs::read(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; build it with `cargo xtask plugins`", path.display()))
+    assert!(path.exists(), "{} is missing: build it with `cargo xtask plugins`", path.display());
+    path
+}
+
+/// The bytes of a component of this repository.
+fn component(name: &str) -> Vec<u8> {
+    std::fs::read(component_path(name)).unwrap()
 }
 
 /// A runtime in memory with some plugins deployed.

@@ -36,7 +36,7 @@ status=$?
 kill -KILL $epmd_id
 wait $epmd_id
 if [ -e "$abandoned" ]; then
-    rm -rf "$folder"
+    rm -rf "$folder" "$folder.lock"
 fi
 kill -KILL $watcher_id
 exit $status

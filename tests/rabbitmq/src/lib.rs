@@ -41,6 +41,7 @@ pub struct NodeOptions {
     port: Option<u16>,
     folder: Option<PathBuf>,
     configuration: String,
+    advanced: Vec<String>,
 }
 
 impl NodeOptions {
@@ -74,6 +75,12 @@ impl NodeOptions {
         self
     }
 
+    /// A setting for `advanced.config`, where `rabbitmq.conf` has none, such as `{channel_tick_interval, 1000}`.
+    pub fn advanced(mut self, setting: &str) -> Self {
+        self.advanced.push(setting.to_owned());
+        self
+    }
+
     /// Starts the node and waits until it accepts connections: about three seconds.
     ///
     /// # Errors
@@ -93,6 +100,7 @@ impl NodeOptions {
         let ports = Ports::choose(self.port)?;
         let node = Node { name, folder, install, ports, _lock: lock, run: Mutex::new(None) };
         node.write("rabbitmq.conf", &format!("{}{}", node.configuration(), self.configuration))?;
+        node.write("advanced.config", &format!("[{{rabbit, [{}]}}].\n", self.advanced.join(", ")))?;
         node.write("enabled_plugins", "[].\n")?;
         node.launch()?;
         Ok(node)
@@ -224,7 +232,7 @@ impl Node {
             "listeners.tcp.default = 127.0.0.1:{amqp}\n\
              default_user = {USER}\n\
              default_pass = {PASSWORD}\n\
-             log.file = false\n\
+             log.file = node.log\n\
              log.console = true\n\
              log.console.level = warning\n\
              disk_free_limit.absolute = 50MB\n"
@@ -244,7 +252,7 @@ impl Node {
             .env("RABBITMQ_DIST_PORT", distribution.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("none"))
             .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("none.config"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
             .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
             .env("RABBITMQ_LOG_BASE", self.folder.join("log"))

@@ -40,6 +40,7 @@ on_every_queue! {
     a_broadcast_reaches_every_receiver_that_is_there
     a_log_is_replayed_from_the_start_and_followed
     a_log_needs_no_acknowledgements
+    dropping_the_stream_of_a_log_disturbs_nobody
     status_counts_messages_and_receivers
     status_of_a_log_counts_its_records
     closing_ends_everything
@@ -153,7 +154,8 @@ async fn what_cannot_be_processed_is_dead_lettered_with_the_reason(world: World)
     garbage.acker.dead_letter("it is no task: überflüssig").await.unwrap();
     let task = next(&mut deliveries).await;
     assert_eq!(task.payload, "task", "the queue goes on");
-    task.acker.ack().await.unwrap();
+    let endless = "\u{fc}".repeat(100_000);
+    task.acker.dead_letter(&endless).await.unwrap();
 
     let dead = queue.spec().dead_letters().unwrap();
     let mut letters = connection.handle(&dead).consumer(1).await.unwrap();
@@ -161,6 +163,10 @@ async fn what_cannot_be_processed_is_dead_lettered_with_the_reason(world: World)
     assert_eq!(letter.payload, "garbage");
     assert_eq!(letter.dead_letter_reason.as_deref(), Some("it is no task: überflüssig"));
     letter.acker.ack().await.unwrap();
+    let letter = next(&mut letters).await;
+    assert_eq!(letter.dead_letter_reason.as_deref(), Some(&endless[..MAX_REASON]));
+    letter.acker.ack().await.unwrap();
+    drop(letters);
 
     // It comes into being again when it is needed.
     connection.delete(&dead).await.unwrap();
@@ -257,6 +263,21 @@ async fn a_log_needs_no_acknowledgements(world: World) {
     assert_eq!(next(&mut reader).await.offset, Some(3));
     third.acker.ack().await.unwrap();
     assert!(stays_silent(&mut reader).await);
+}
+
+async fn dropping_the_stream_of_a_log_disturbs_nobody(world: World) {
+    let (connection, log) = world.declare(Log).await;
+    publish(&log, &["a", "b", "c", "d"]).await;
+    let tasks = connection.declare(&world.spec(Tasks)).await.unwrap();
+    publish(&tasks, &["task"]).await;
+    let held = next(&mut tasks.consumer(1).await.unwrap()).await;
+    for _ in 0..10 {
+        let mut reader = log.consumer(1).await.unwrap();
+        assert_eq!(next(&mut reader).await.offset, Some(0));
+        drop(reader);
+        assert_eq!(log.status().await.unwrap().messages, 4);
+    }
+    held.acker.ack().await.unwrap();
 }
 
 async fn status_counts_messages_and_receivers(world: World) {

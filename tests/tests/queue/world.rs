@@ -33,6 +33,9 @@ impl World {
     }
 
     pub(crate) fn amqp_at(uri: String) -> Self {
+        // Shown where a test fails.
+        let filter = tracing_subscriber::EnvFilter::new("info,palfrey_host=debug");
+        tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init().ok();
         Self { broker: Broker::Amqp(uri), prefix: Uuid::new_v4() }
     }
 

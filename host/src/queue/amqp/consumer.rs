@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,12 +17,11 @@ use tracing::{debug, warn};
 use super::{
     link::Link,
     publisher::{Outbox, REASON_HEADER},
-    short, topology,
+    short,
+    topology::{self, Names},
 };
-use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec};
+use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec, kept_reason};
 
-/// Where RabbitMQ keeps the offset of a stream's message.
-const OFFSET_HEADER: &str = "x-stream-offset";
 /// Why RabbitMQ itself moved a message to the dead letters: that of the latest move.
 const BROKER_REASON_HEADER: &str = "x-first-death-reason";
 
@@ -65,6 +64,8 @@ impl Receiver {
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
         loop {
             match self.hand_over(&mut subscription, &deliveries).await {
+                // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
+                End::Unwanted if self.spec.kind == QueueKind::Log => return,
                 End::Unwanted => return subscription.end().await,
                 End::Lost => drop(subscription),
             }
@@ -87,7 +88,7 @@ impl Receiver {
     async fn subscribe(&self) -> Result<Subscription, QueueError> {
         let name = short(&self.spec.name)?;
         let arguments = match self.spec.kind {
-            QueueKind::Log => self.offset_arguments(),
+            QueueKind::Log => topology::from_offset(self.next_offset),
             _ => FieldTable::default(),
         };
         let (kind, prefetch) = (self.spec.kind, self.prefetch);
@@ -105,16 +106,6 @@ impl Receiver {
             }
         };
         self.link.on_channel(&self.spec.name, "receive from", work).await
-    }
-
-    fn offset_arguments(&self) -> FieldTable {
-        let offset = match self.next_offset {
-            0 => AMQPValue::LongString(LongString::from("first")),
-            next => AMQPValue::LongLongInt(next.cast_signed()),
-        };
-        let mut arguments = FieldTable::default();
-        arguments.insert(OFFSET_HEADER.into(), offset);
-        arguments
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
@@ -146,12 +137,9 @@ impl Receiver {
     /// Acknowledging tells a stream that more can be sent, no more: once the record is handed over, that is so.
     async fn hand_over_record(&mut self, delivery: lapin::message::Delivery, out: &mpsc::Sender<Received>) -> bool {
         let lapin::message::Delivery { properties, data, acker, .. } = delivery;
-        let offset = match header(&properties, OFFSET_HEADER) {
-            Some(AMQPValue::LongLongInt(offset)) => offset.cast_unsigned(),
-            other => {
-                warn!(?other, queue = self.spec.name, "a record without an offset is left out");
-                return true;
-            }
+        let Some(offset) = topology::offset(&properties) else {
+            warn!(queue = self.spec.name, "a record without an offset is left out");
+            return true;
         };
         // A stream begins at the chunk that holds the offset asked for, which may hold earlier ones.
         if offset >= self.next_offset {
@@ -258,16 +246,17 @@ impl Held {
         let name = short(&spec.name)?;
         let letter = || {
             let (queue, payload) = (spec.name.as_str().into(), self.payload.clone());
-            self.outbox.publish(queue, name.clone(), payload, Some(reason.to_owned()))
+            self.outbox.publish(queue, name.clone(), payload, Some(kept_reason(reason).to_owned()))
         };
         match letter().await {
             Err(QueueError::NoSuchQueue(_)) => {}
             done => return done,
         }
         // Somebody has deleted the dead-letter queue.
+        let names = Names::of(spec)?;
         let declare = |channel: Channel| {
-            let name = name.clone();
-            async move { topology::declare(&channel, spec, name).await }
+            let names = &names;
+            async move { topology::declare(&channel, spec, names).await }
         };
         self.link.on_channel(&spec.name, "declare", declare).await?;
         letter().await

@@ -15,15 +15,17 @@ use crate::queue::QueueError;
 /// Pauses between attempts, without an end.
 const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(50))
-    .with_max_delay(Duration::from_secs(5))
+    .with_max_delay(Duration::from_secs(2))
     .with_jitter()
     .without_max_times();
 
 /// A broker that does not confirm the end by then is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// AMQP's reply codes that this module tells apart.
-const CONNECTION_FORCED: u16 = 320;
+/// How often work may end with the broker ending the connection, until the work is held to be the reason.
+const MAX_SEVERED: u32 = 5;
+
+/// AMQP's reply code.
 const NOT_FOUND: u16 = 404;
 
 /// A handle to the connection; clones share it. A task of its own supervises it and ends with the token.
@@ -75,16 +77,22 @@ impl Link {
         F: Future<Output = lapin::Result<T>>,
     {
         let mut pauses = BACKOFF.build();
+        let mut severed = 0;
         loop {
             let connection = self.connection().await?;
             let attempt = async { work(connection.create_channel().await?).await };
-            match attempt.await.map_err(|error| (Verdict::of(&error), error)) {
+            let error = match attempt.await {
                 Ok(done) => return Ok(done),
-                Err((Verdict::Missing, _)) => return Err(QueueError::NoSuchQueue(queue.to_owned())),
-                Err((Verdict::Refused, error)) => {
+                Err(error) => error,
+            };
+            // The broker ends the whole connection for somebody's mistake. If that goes on, it is probably this one.
+            severed += u32::from(error.is_amqp_hard_error());
+            match Verdict::of(&error) {
+                Verdict::Missing => return Err(QueueError::NoSuchQueue(queue.to_owned())),
+                Verdict::Lost if severed < MAX_SEVERED => debug!(queue, action, %error, "trying again"),
+                Verdict::Lost | Verdict::Refused => {
                     return Err(QueueError::Broker { action: format!("{action} `{queue}`"), source: error.into() });
                 }
-                Err((Verdict::Lost, error)) => debug!(queue, action, %error, "trying again"),
             }
             tokio::time::sleep(pauses.next().unwrap_or_default()).await;
         }
@@ -111,10 +119,12 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn of(error: &lapin::Error) -> Self {
         match error.kind() {
+            // Of the connection, not of the channel: it tells everybody on it what one of them did.
+            ErrorKind::ProtocolError(_) if error.is_amqp_hard_error() => Self::Lost,
             ErrorKind::ProtocolError(refusal) => match refusal.get_id() {
                 // The same code tells of a queue that exists and whose process is not there yet, after a restart.
                 NOT_FOUND if refusal.get_message().as_str().contains("- no ") => Self::Missing,
-                NOT_FOUND | CONNECTION_FORCED => Self::Lost,
+                NOT_FOUND => Self::Lost,
                 _ => Self::Refused,
             },
             ErrorKind::ChannelsLimitReached | ErrorKind::SerialisationError(_) => Self::Refused,

@@ -34,7 +34,9 @@ use futures::{
 use lapin::{Channel, types::ShortString};
 use link::Link;
 use publisher::Outbox;
+use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use topology::Names;
 
 use super::{Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus};
 
@@ -132,28 +134,28 @@ impl Shared {
     }
 
     async fn declare(&self, spec: &QueueSpec) -> Result<(), QueueError> {
-        let name = short(&spec.name)?;
+        let names = Names::of(spec)?;
         let work = |channel: Channel| {
-            let name = name.clone();
-            async move { topology::declare(&channel, spec, name).await }
+            let names = &names;
+            async move { topology::declare(&channel, spec, names).await }
         };
         self.consuming.on_channel(&spec.name, "declare", work).await
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
-        let name = short(&spec.name)?;
+        let names = Names::of(spec)?;
         let work = |channel: Channel| {
-            let name = name.clone();
-            async move { topology::delete(&channel, spec.kind, name).await }
+            let names = &names;
+            async move { topology::delete(&channel, spec, names).await }
         };
         self.consuming.on_channel(&spec.name, "delete", work).await
     }
 
     async fn status(&self, spec: &QueueSpec) -> Result<QueueStatus, QueueError> {
-        let name = short(&spec.name)?;
+        let names = Names::of(spec)?;
         let work = |channel: Channel| {
-            let name = name.clone();
-            async move { topology::status(&channel, spec.kind, name).await }
+            let names = &names;
+            async move { topology::status(&channel, spec, names).await }
         };
         self.consuming.on_channel(&spec.name, "inspect", work).await
     }
@@ -226,7 +228,11 @@ impl QueueHandle for Handle {
             (_, Durability::Transient) => (self.shared.transient.clone(), name),
         };
         let queue = self.spec.name.as_str().into();
-        Ok(Arc::new(QueuePublisher { shared: self.shared.clone(), outbox, queue, routing_key }))
+        let begun = match self.spec.kind {
+            QueueKind::Log => Some((topology::begun(&self.spec.name)?, OnceCell::new())),
+            _ => None,
+        };
+        Ok(Arc::new(QueuePublisher { shared: self.shared.clone(), outbox, queue, routing_key, begun }))
     }
 
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError> {
@@ -264,12 +270,18 @@ struct QueuePublisher {
     outbox: Outbox,
     queue: Arc<str>,
     routing_key: ShortString,
+    /// For a log: where to put a mark before the first record, and whether that was done.
+    begun: Option<(ShortString, OnceCell<()>)>,
 }
 
 #[async_trait]
 impl Publisher for QueuePublisher {
     async fn publish(&self, message: Bytes) -> Result<(), QueueError> {
         self.shared.check_open()?;
+        if let Some((begun, done)) = &self.begun {
+            let mark = || self.outbox.publish(self.queue.clone(), begun.clone(), Bytes::new(), None);
+            done.get_or_try_init(mark).await?;
+        }
         self.outbox.publish(self.queue.clone(), self.routing_key.clone(), message, None).await
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::anyhow;
@@ -16,11 +17,17 @@ use lapin::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::link::{Link, Verdict};
+use super::{
+    link::{Link, Verdict},
+    topology,
+};
 use crate::queue::{Durability, MAX_MESSAGE, QueueError};
 
 /// Messages on their way to the broker, or to its disk, at a time. Quorum queues need some hundreds to be quick.
 const WINDOW: usize = 1024;
+
+/// The pause before a message is sent again to a queue that exists and does not take it yet.
+const OPENING: Duration = Duration::from_millis(50);
 
 /// Carries the reason of a dead letter.
 pub(super) const REASON_HEADER: &str = "palfrey-reason";
@@ -42,10 +49,18 @@ struct Outgoing {
     done: oneshot::Sender<Result<(), QueueError>>,
 }
 
+impl Outgoing {
+    fn tell(self, outcome: Result<(), QueueError>) {
+        // Nobody may be waiting any more.
+        self.done.send(outcome).ok();
+    }
+}
+
 impl Outbox {
     pub(super) fn open(link: Link, exchange: ShortString, durability: Durability) -> Self {
         let (messages, incoming) = mpsc::channel(WINDOW);
-        let driver = Driver { link, exchange, durability, incoming, next_id: 0, unconfirmed: BTreeMap::new() };
+        let again = messages.downgrade();
+        let driver = Driver { link, exchange, durability, incoming, again, next_id: 0, unconfirmed: BTreeMap::new() };
         tokio::spawn(driver.run());
         Self { messages }
     }
@@ -78,6 +93,8 @@ struct Driver {
     exchange: ShortString,
     durability: Durability,
     incoming: mpsc::Receiver<Outgoing>,
+    /// The other end of it, for messages that are to be tried again.
+    again: mpsc::WeakSender<Outgoing>,
     next_id: MessageId,
     /// In the order in which they were sent. They outlive the channel, and are sent again on the next one.
     unconfirmed: BTreeMap<MessageId, Outgoing>,
@@ -107,7 +124,10 @@ impl Driver {
                 }
                 // Whoever waits learns it by the end of the task.
                 Err(QueueError::Closed) => return,
-                Err(error) => self.fail_all(|_| broker_error(anyhow!("{error:#}"))),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    self.fail_all(|_| broker_error(anyhow!("{error}")));
+                }
             }
         }
     }
@@ -206,6 +226,7 @@ impl Driver {
             }
         }
         let mut broken = None;
+        let mut unroutable: BTreeMap<ShortString, Vec<Outgoing>> = BTreeMap::new();
         for (id, confirmation) in batch {
             let confirmation = match confirmation {
                 Ok(confirmation) => confirmation,
@@ -215,14 +236,19 @@ impl Driver {
                     continue;
                 }
             };
-            let Some(Outgoing { queue, done, .. }) = self.unconfirmed.remove(&id) else { continue };
+            let Some(message) = self.unconfirmed.remove(&id) else { continue };
+            if returned.remove(&id) {
+                unroutable.entry(message.routing_key.clone()).or_default().push(message);
+                continue;
+            }
             let outcome = match confirmation {
-                _ if returned.remove(&id) => Err(QueueError::NoSuchQueue(queue.to_string())),
-                Confirmation::Nack(_) => Err(QueueError::Refused(queue.to_string())),
+                Confirmation::Nack(_) => Err(QueueError::Refused(message.queue.to_string())),
                 Confirmation::Ack(_) | Confirmation::NotRequested => Ok(()),
             };
-            // Nobody may be waiting any more.
-            done.send(outcome).ok();
+            message.tell(outcome);
+        }
+        for (name, messages) in unroutable {
+            tokio::spawn(retry_unless_missing(self.link.clone(), name, messages, self.again.clone()));
         }
         broken
     }
@@ -237,8 +263,45 @@ impl Driver {
     }
 
     fn fail_all(&mut self, error: impl Fn(&str) -> QueueError) {
-        for Outgoing { queue, done, .. } in std::mem::take(&mut self.unconfirmed).into_values() {
-            done.send(Err(error(&queue))).ok();
+        for message in std::mem::take(&mut self.unconfirmed).into_values() {
+            let error = error(&message.queue);
+            message.tell(Err(error));
+        }
+    }
+}
+
+/// While a broker starts, it returns messages to queues that it has and did not open yet. Asks whether the queue exists,
+/// and fails the messages or sends them again accordingly.
+async fn retry_unless_missing(
+    link: Link,
+    name: ShortString,
+    messages: Vec<Outgoing>,
+    again: mpsc::WeakSender<Outgoing>,
+) {
+    let look = |channel: Channel| {
+        let name = name.clone();
+        async move { topology::check_queue(&channel, name).await }
+    };
+    match link.on_channel(name.as_str(), "publish to", look).await {
+        Ok(_) => {
+            tokio::time::sleep(OPENING).await;
+            // Whoever waits for a message holds the other end as well.
+            let Some(again) = again.upgrade() else { return };
+            for message in messages {
+                again.send(message).await.ok();
+            }
+        }
+        Err(QueueError::NoSuchQueue(_)) => {
+            for message in messages {
+                let missing = QueueError::NoSuchQueue(message.queue.to_string());
+                message.tell(Err(missing));
+            }
+        }
+        // The end of the messages tells it.
+        Err(QueueError::Closed) => {}
+        Err(error) => {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            messages.into_iter().for_each(|message| message.tell(Err(broker_error(anyhow!("{error}")))));
         }
     }
 }

@@ -5,18 +5,34 @@
 //! | tasks | quorum queue with a delivery limit; dead letters move, at least once, to a second quorum queue |
 //! | lease | durable classic queue that expires. Not exclusive, or reconnecting would race the end of the old connection |
 //! | broadcast | durable fanout exchange, and for each receiver an exclusive queue that goes with it |
-//! | log | stream |
+//! | log | stream, and a classic queue that tells whether anything was ever appended |
+//!
+//! RabbitMQ does not tell how many messages a stream holds: what it answers is some seconds old. Reading the last chunk
+//! does, but never ends in a stream that is empty. Hence whoever is about to append for the first time puts a mark into
+//! `<name>.begun`: without a mark the log is empty, and with one the last chunk is there or about to be.
 
+use std::time::Duration;
+
+use futures::StreamExt;
 use lapin::{
-    Channel, ExchangeKind,
+    BasicProperties, Channel, ExchangeKind,
+    message::Delivery,
     options::{
-        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use uuid::Uuid;
 
-use crate::queue::{DELIVERY_LIMIT, LEASE_EXPIRY, QueueKind, QueueSpec, QueueStatus};
+use super::short;
+use crate::queue::{DELIVERY_LIMIT, LEASE_EXPIRY, QueueError, QueueKind, QueueSpec, QueueStatus};
+
+/// Where RabbitMQ is told the offset from which to read a stream, and tells that of a message.
+const OFFSET_HEADER: &str = "x-stream-offset";
+
+/// The longest time between the mark of a log that was begun and its first record, if that comes at all.
+const BEGINNING: Duration = Duration::from_secs(5);
 
 fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
     let mut table = FieldTable::default();
@@ -54,31 +70,111 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
     }
 }
 
-pub(super) async fn declare(channel: &Channel, spec: &QueueSpec, name: ShortString) -> lapin::Result<()> {
+/// The queue that holds a mark once a log was begun.
+pub(super) fn begun(log: &str) -> Result<ShortString, QueueError> {
+    short(&format!("{log}.begun"))
+}
+
+/// The queue of a spec by its name on the broker, and what goes with it.
+pub(super) struct Names {
+    queue: ShortString,
+    begun: Option<ShortString>,
+}
+
+impl Names {
+    pub(super) fn of(spec: &QueueSpec) -> Result<Self, QueueError> {
+        let begun = (spec.kind == QueueKind::Log).then(|| begun(&spec.name)).transpose()?;
+        Ok(Self { queue: short(&spec.name)?, begun })
+    }
+}
+
+pub(super) async fn declare(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
+    let name = names.queue.clone();
     if spec.kind == QueueKind::Broadcast {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
         return channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await;
     }
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    if let Some(begun) = &names.begun {
+        let one_mark = table([("x-max-length", 1.into())]);
+        channel.queue_declare(begun.clone(), options, one_mark).await?;
+    }
     channel.queue_declare(name, options, arguments(spec)).await.map(drop)
 }
 
-pub(super) async fn delete(channel: &Channel, kind: QueueKind, name: ShortString) -> lapin::Result<()> {
-    if kind == QueueKind::Broadcast {
+pub(super) async fn delete(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
+    let name = names.queue.clone();
+    if spec.kind == QueueKind::Broadcast {
         return channel.exchange_delete(name, ExchangeDeleteOptions::default()).await;
     }
-    channel.queue_delete(name, QueueDeleteOptions::default()).await.map(drop)
+    channel.queue_delete(name, QueueDeleteOptions::default()).await?;
+    if let Some(begun) = &names.begun {
+        channel.queue_delete(begun.clone(), QueueDeleteOptions::default()).await?;
+    }
+    Ok(())
 }
 
-pub(super) async fn status(channel: &Channel, kind: QueueKind, name: ShortString) -> lapin::Result<QueueStatus> {
-    if kind == QueueKind::Broadcast {
+pub(super) async fn status(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<QueueStatus> {
+    let name = names.queue.clone();
+    if spec.kind == QueueKind::Broadcast {
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await?;
         return Ok(QueueStatus::default());
     }
-    let options = QueueDeclareOptions { passive: true, ..Default::default() };
-    let queue = channel.queue_declare(name, options, FieldTable::default()).await?;
+    let queue = check_queue(channel, name.clone()).await?;
+    if let Some(begun) = &names.begun {
+        let marks = check_queue(channel, begun.clone()).await?.message_count();
+        let messages = if marks == 0 { 0 } else { log_length(channel, name).await? };
+        return Ok(QueueStatus { messages, consumers: 0 });
+    }
     Ok(QueueStatus { messages: queue.message_count().into(), consumers: queue.consumer_count().into() })
+}
+
+/// The offset behind the last record of a log that was begun.
+async fn log_length(channel: &Channel, log: ShortString) -> lapin::Result<u64> {
+    // A whole chunk arrives together, if nobody asks for less.
+    channel.basic_qos(u16::MAX, BasicQosOptions::default()).await?;
+    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+    let last_chunk = table([(OFFSET_HEADER, text("last"))]);
+    let mut records = channel.basic_consume(log, tag, options, last_chunk).await?;
+    let mut length = 0;
+    let mut see = |record: Option<lapin::Result<Delivery>>| -> lapin::Result<bool> {
+        let Some(record) = record.transpose()? else { return Ok(false) };
+        length = length.max(offset(&record.properties).map_or(0, |offset| offset + 1));
+        Ok(true)
+    };
+    match tokio::time::timeout(BEGINNING, records.next()).await {
+        Ok(first) => see(first)?,
+        // Whoever left the mark died before the record.
+        Err(_) => return Ok(0),
+    };
+    // The broker's answer comes behind the rest of the chunk.
+    channel.basic_cancel(records.tag(), BasicCancelOptions::default()).await?;
+    while see(records.next().await)? {}
+    Ok(length)
+}
+
+/// The offset of a log's record.
+pub(super) fn offset(properties: &BasicProperties) -> Option<u64> {
+    match properties.headers().as_ref()?.inner().get(OFFSET_HEADER)? {
+        AMQPValue::LongLongInt(offset) => Some(offset.cast_unsigned()),
+        _ => None,
+    }
+}
+
+/// Where to begin reading a log.
+pub(super) fn from_offset(offset: u64) -> FieldTable {
+    let offset = match offset {
+        0 => text("first"),
+        offset => AMQPValue::LongLongInt(offset.cast_signed()),
+    };
+    table([(OFFSET_HEADER, offset)])
+}
+
+/// Fails if the queue does not exist.
+pub(super) async fn check_queue(channel: &Channel, name: ShortString) -> lapin::Result<lapin::Queue> {
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(name, options, FieldTable::default()).await
 }
 
 /// A queue of a broadcast's receiver: a new name each time, since that of a lost connection may still be there.

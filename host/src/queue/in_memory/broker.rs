@@ -15,7 +15,7 @@ use super::{
     log::Log,
     shared::{Message, Shared},
 };
-use crate::queue::{QueueError, QueueKind, QueueSpec};
+use crate::queue::{QueueError, QueueKind, QueueSpec, kept_reason};
 
 #[derive(Debug, Default)]
 pub(super) struct Broker {
@@ -114,7 +114,8 @@ impl Broker {
     /// Moves a message from a queue to its dead letters; forgets it if that queue has none.
     pub(super) fn dead_letter(&self, spec: &QueueSpec, message: Message, reason: &str) {
         let Some(dead) = spec.dead_letters() else { return };
-        let letter = Message { dead_letter_reason: Some(reason.to_owned()), ..Message::new(message.payload) };
+        let letter =
+            Message { dead_letter_reason: Some(kept_reason(reason).to_owned()), ..Message::new(message.payload) };
         let queue = {
             let mut entries = self.entries_mut();
             entries.entry(dead.name.clone()).or_insert_with(|| Entry::new(dead, 0)).queue.clone()

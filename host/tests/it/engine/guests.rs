@@ -1,6 +1,6 @@
 //! The plugin that misbehaves by name (`tests/guests`), and how tests call it.
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::sync::LazyLock;
 
 use palfrey_host::{
     engine::{Call, Engine, EngineConfig, LimitRules, Limits, MapOutcome, Plugin, Stopped},
@@ -9,19 +9,7 @@ use palfrey_host::{
 
 /// The component's bytes.
 pub(crate) fn wasm() -> Vec<u8> {
-    let path = artifact("palfrey_test_guests.wasm");
-    std::fs::read(&path).unwrap_or_else(|error| {
-        panic!(
-            "{} cannot be read ({error}): run `cargo build --release --target wasm32-wasip2 -p palfrey-test-guests`",
-            path.display()
-        )
-    })
-}
-
-fn artifact(name: &str) -> PathBuf {
-    // This test is `<target>/<profile>/deps/<test>`, wherever cargo was told to put `<target>`.
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().join("wasm32-wasip2/release").join(name)
+    crate::component("palfrey_test_guests")
 }
 
 /// The bytes with each occurrence of a text replaced by one as long.

@@ -1,5 +1,4 @@
 //! The engine against guests that misbehave.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod determinism;
 mod guests;

@@ -7,7 +7,7 @@ use palfrey_host::{
     task::Digest,
 };
 
-use crate::guests::{changed, describing, engine, plugin, wasm};
+use super::guests::{changed, describing, engine, plugin, wasm};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 

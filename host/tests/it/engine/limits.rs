@@ -8,7 +8,7 @@ use std::{
 use palfrey_host::{engine::Limits, task::Cause};
 use tokio_util::sync::CancellationToken;
 
-use crate::guests::{call, check, engine_with, inputs, plugin, wasm};
+use super::guests::{call, check, engine_with, inputs, plugin, wasm};
 
 #[test]
 fn a_loop_ends_at_the_deadline_within_milliseconds() {

@@ -8,7 +8,7 @@ use palfrey_host::{
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
 
-use crate::guests::{call, check, inputs, map, plugin, stopped, text};
+use super::guests::{call, check, inputs, map, plugin, stopped, text};
 
 #[test]
 fn a_batch_comes_back_element_by_element() {

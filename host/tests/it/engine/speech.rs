@@ -8,7 +8,7 @@ use std::{
 use palfrey_host::engine::{Call, Progress};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::guests::{call, inputs, plugin, stopped};
+use super::guests::{call, inputs, plugin, stopped};
 
 /// Everything that is written to the log.
 #[derive(Clone, Default)]

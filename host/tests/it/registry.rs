@@ -1,5 +1,4 @@
 //! The registry over a broker in memory: several processes, each with a connection of its own.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     sync::{

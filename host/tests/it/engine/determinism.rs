@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::guests::{call, engine, inputs, map, plugin, text, wasm};
+use super::guests::{call, engine, inputs, map, plugin, text, wasm};
 
 #[test]
 fn two_engines_look_the_same_from_within() {

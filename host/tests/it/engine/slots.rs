@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::guests::{call, engine, inputs, wasm};
+use super::guests::{call, engine, inputs, wasm};
 
 #[tokio::test]
 async fn guests_run_on_the_threads_of_slots_under_the_callers_span() {
