@@ -162,8 +162,11 @@ impl WorkerRuntime {
         Ok(acknowledged.boxed())
     }
 
-    /// Executes a task on a free slot. Returns what became of it, and how long guest code ran.
+    /// Executes a task on a free slot. Returns what became of it, and how long guest code ran. The guest is stopped when
+    /// `cancel` says so, and also when the future is dropped.
     pub async fn execute(&self, task: &AnyTask, cancel: &CancellationToken) -> (TaskOutcome, Duration) {
+        let cancel = cancel.child_token();
+        let _stop = cancel.clone().drop_guard();
         let mut stages = Vec::with_capacity(task.stages.len());
         for stage in &task.stages {
             let loaded = tokio::select! {
@@ -182,10 +185,9 @@ impl WorkerRuntime {
                 }
             }
         }
-        let (task, cancel, span) = (task.clone(), cancel.clone(), tracing::Span::current());
+        let task = task.clone();
         self.engine
             .run(move || {
-                let _entered = span.enter();
                 let started = Instant::now();
                 let outcome =
                     if cancel.is_cancelled() { cancelled(&task) } else { executor::execute(&task, &stages, &cancel) };

@@ -1,13 +1,13 @@
 //! Workers: their main loop, a loop made of its parts, and what they tell each other.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use arith::{MultiplyBy, Sum};
 use bytes::Bytes;
 use digest::Mine;
 use futures::{StreamExt, future::join_all};
 use palfrey_host::{
-    Runtime, WorkerRuntime,
+    Config, Runtime, WorkerRuntime,
     channel::ChannelType,
     directive::*,
     queue::{QueueKind, QueueSpec},
@@ -109,6 +109,25 @@ async fn a_job_that_nobody_waits_for_frees_its_slots() {
     let sum = IndexedStream::from(1..=10_u64).fold(&Sum).run(&runtime);
     let sum = tokio::time::timeout(Duration::from_secs(20), sum).await.expect("the slots are free");
     assert_eq!(sum.unwrap(), 55);
+}
+
+#[tokio::test]
+async fn an_execution_that_nobody_awaits_frees_its_slot() {
+    let config = Config { workers: 0, slots: Some(NonZeroUsize::MIN), ..Config::default() };
+    let runtime = runtime(config, &["digest", "arith"]).await;
+    let worker = runtime.worker_in_memory().unwrap();
+    let mut tasks = worker.get_task_receiver().await.unwrap();
+    let (hopeless, easy) = (Mine { bits: 60 }, MultiplyBy(2));
+    let mut mined = IndexedStream::from([palfrey_sdk::Blob::from(vec![1])]).map(&hopeless).run(&runtime).await.unwrap();
+    let mut doubled = IndexedStream::from([21_u64]).map(&easy).run(&runtime).await.unwrap();
+    assert!(futures::poll!(mined.next()).is_pending() && futures::poll!(doubled.next()).is_pending());
+    let cancel = CancellationToken::new();
+    let (mine, _mine) = tasks.next().await.unwrap();
+    let (double, _double) = tasks.next().await.unwrap();
+    let abandoned = tokio::time::timeout(Duration::from_millis(200), worker.execute(&mine, &cancel)).await;
+    assert!(abandoned.is_err());
+    let next = tokio::time::timeout(Duration::from_secs(20), worker.execute(&double, &cancel)).await;
+    assert!(matches!(next.expect("the slot is free").0, TaskOutcome::Executed { .. }));
 }
 
 #[tokio::test]
