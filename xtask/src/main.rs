@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             eprintln!("xtask: {}", process::Interrupted);
             ExitCode::from(INTERRUPTED)
         }
+        Err(error) if error.is::<suite::Failed>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE

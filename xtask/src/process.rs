@@ -5,7 +5,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
@@ -28,16 +27,9 @@ use signal_hook::{
 };
 
 /// Somebody pressed Ctrl-C, or sent SIGTERM.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; everything that was started has been stopped")]
 pub(crate) struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted; everything that was started has been stopped")
-    }
-}
-
-impl std::error::Error for Interrupted {}
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 

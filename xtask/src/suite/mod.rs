@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use self::{
     report::{Entry, Outcome, Report},
-    tally::Tally,
+    tally::{Runner, Tally},
 };
 use crate::{
     plugins,
@@ -29,6 +29,11 @@ installed: `cargo install --locked cargo-nextest cargo-deny`.";
 
 /// What an author of programs must not be made to build by the types of operations.
 const NOT_IN_SDK: [&str; 3] = ["wasmtime", "tokio", "lapin"];
+
+/// A check or a test failed, and the report, which ends with the number of them, has said so.
+#[derive(Debug, thiserror::Error)]
+#[error("a check or a test failed")]
+pub(crate) struct Failed;
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     // What is missing is found out before anything that takes long.
@@ -50,13 +55,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let programs =
         suite.step("programs", || workspace.cargo(["build", "--workspace", "--bins", "--examples"]).run())?;
     if components && programs {
-        let runner = runner(workspace)?.env_unseen("CARGO_TARGET_DIR", workspace.target());
-        suite.tests("tests", runner.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
+        let (runner, program) = runner(workspace)?;
+        let program = program.env_unseen("CARGO_TARGET_DIR", workspace.target());
+        suite.tests("tests", runner, program.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
-    suite.tests("doc tests", doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
+    suite.tests("doc tests", Runner::Cargo, doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
     suite.step("documentation", || {
         workspace.cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run()
     })?;
@@ -69,8 +75,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     drop(node);
 
     println!("{}", suite.report);
-    let failed: Vec<_> = suite.report.failures().map(|(name, _)| name).collect();
-    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join("; ")) }
+    if suite.report.failures().next().is_some() { Err(Failed.into()) } else { Ok(()) }
 }
 
 #[derive(Debug, Default)]
@@ -90,10 +95,10 @@ impl Suite {
     }
 
     /// Runs tests, and counts them.
-    fn tests(&mut self, name: &'static str, runner: Program) -> Result<bool> {
+    fn tests(&mut self, name: &'static str, runner: Runner, program: Program) -> Result<bool> {
         let mut tally = Tally::default();
         let done = self.step(name, || {
-            runner.watched(|line| tally.read(line))??;
+            program.watched(|line| tally.read(runner, line))??;
             check_tally(tally)
         })?;
         if let Some(entry) = self.report.0.last_mut() {
@@ -127,12 +132,12 @@ fn check_tally(Tally { passed, failed, skipped }: Tally) -> Result<()> {
 }
 
 /// What runs unit and integration tests: nextest where it is installed. Everything else is the same.
-fn runner(workspace: &Workspace) -> Result<Program> {
+fn runner(workspace: &Workspace) -> Result<(Runner, Program)> {
     if workspace.cargo(["nextest", "--version"]).succeeds()? {
-        return Ok(workspace.cargo(["nextest", "run", "--workspace", "--no-fail-fast"]));
+        return Ok((Runner::Nextest, workspace.cargo(["nextest", "run", "--workspace", "--no-fail-fast"])));
     }
     eprintln!("» cargo-nextest is not installed: `cargo test` runs the tests");
-    Ok(workspace.cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]))
+    Ok((Runner::Cargo, workspace.cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"])))
 }
 
 /// Checks what an author of operations has to build natively.

@@ -9,22 +9,37 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
 }
 
-impl Tally {
-    /// Reads a line of a runner: `cargo test` prints one such line a binary, `cargo nextest` one in all.
+/// Who runs the tests, and how it says what came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// `cargo test`: one line a binary, such as
+    /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`
+    Cargo,
+    /// `cargo nextest`: one line in all, such as
+    /// `Summary [   0.611s] 20 tests run: 18 passed (1 slow), 1 failed, 1 timed out, 2 skipped`
     ///
-    /// ```text
-    /// test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
-    ///      Summary [   0.611s] 20 tests run: 18 passed (1 slow), 1 failed, 1 timed out, 2 skipped
-    /// ```
-    pub(crate) fn read(&mut self, line: &str) {
+    /// It also repeats what failed tests print, and there are lines of the other kind in it.
+    Nextest,
+}
+
+impl Tally {
+    /// Reads a line of what the runner prints.
+    pub(crate) fn read(&mut self, runner: Runner, line: &str) {
         let line = without_colors(line);
         let line = line.trim();
-        if let Some(result) = line.strip_prefix("test result: ") {
-            self.add(result.split_once(". ").map_or("", |(_, counts)| counts).split(';'));
-        } else if line.starts_with("Summary [")
-            && let Some((_, counts)) = line.split_once(" run: ")
-        {
-            self.add(without_parentheses(counts).split(','));
+        match runner {
+            Runner::Cargo => {
+                if let Some(result) = line.strip_prefix("test result: ") {
+                    self.add(result.split_once(". ").map_or("", |(_, counts)| counts).split(';'));
+                }
+            }
+            Runner::Nextest => {
+                if line.starts_with("Summary [")
+                    && let Some((_, counts)) = line.split_once(" run: ")
+                {
+                    self.add(without_parentheses(counts).split(','));
+                }
+            }
         }
     }
 
@@ -76,57 +91,54 @@ fn without_parentheses(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(lines: &[&str], passed: u64, failed: u64, skipped: u64) {
+    fn check(runner: Runner, lines: &[&str], passed: u64, failed: u64, skipped: u64) {
         let mut tally = Tally::default();
-        lines.iter().for_each(|line| tally.read(line));
+        lines.iter().for_each(|line| tally.read(runner, line));
         assert_eq!(tally, Tally { passed, failed, skipped }, "{lines:?}");
     }
 
+    const OF_CARGO: [&str; 3] = [
+        "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        "test task::id ... ok",
+        "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 9.00s",
+    ];
+
     #[test]
     fn results_of_all_test_binaries_are_summed() {
-        check(
-            &[
-                "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
-                "test task::id ... ok",
-                "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 9.00s",
-            ],
-            15,
-            2,
-            5,
-        );
+        check(Runner::Cargo, &OF_CARGO, 15, 2, 5);
     }
 
     #[test]
     fn the_summary_of_nextest_is_read() {
-        check(&["     Summary [   0.611s] 20 tests run: 20 passed, 0 skipped"], 20, 0, 0);
-        check(
-            &["     Summary [   9.6s] 18/20 tests run: 15 passed (1 slow, 1 flaky), 1 failed, 2 timed out, 3 skipped"],
-            15,
-            3,
-            3,
-        );
+        check(Runner::Nextest, &["     Summary [   0.611s] 20 tests run: 20 passed, 0 skipped"], 20, 0, 0);
+        let line =
+            "     Summary [   9.6s] 18/20 tests run: 15 passed (1 slow, 1 flaky), 1 failed, 2 timed out, 3 skipped";
+        check(Runner::Nextest, &[line], 15, 3, 3);
+    }
+
+    #[test]
+    fn what_failed_tests_print_under_nextest_is_not_counted_again() {
+        check(Runner::Nextest, &OF_CARGO, 0, 0, 0);
     }
 
     #[test]
     fn colors_do_not_matter() {
-        check(
-            &[
-                "\u{1b}[32;1m     Summary\u{1b}[0m [ 1.0s] 1 test run: \u{1b}[1m1\u{1b}[0m \u{1b}[32;1mpassed\u{1b}[0m, \u{1b}[1m0\u{1b}[0m skipped",
-            ],
-            1,
-            0,
-            0,
-        );
-        check(
-            &["test result: \u{1b}[32mok\u{1b}[m. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"],
-            2,
-            0,
-            0,
-        );
+        let line =
+            "\u{1b}[32;1m     Summary\u{1b}[0m [ 1.0s] 1 test run: \u{1b}[1m1\u{1b}[0m \u{1b}[32;1mpassed\u{1b}[0m";
+        check(Runner::Nextest, &[line], 1, 0, 0);
+        check(Runner::Cargo, &["test result: \u{1b}[32mok\u{1b}[m. 2 passed; 0 failed"], 2, 0, 0);
     }
 
     #[test]
     fn other_lines_count_nothing() {
-        check(&["", "Summary of 3 passed", "        PASS [   0.005s] a passed", "running 3 tests"], 0, 0, 0);
+        for runner in [Runner::Cargo, Runner::Nextest] {
+            check(
+                runner,
+                &["", "Summary of 3 passed", "        PASS [   0.005s] a passed", "running 3 tests"],
+                0,
+                0,
+                0,
+            );
+        }
     }
 }
