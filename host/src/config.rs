@@ -72,7 +72,7 @@ pub struct Config {
     #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
     pub prefetch: Option<u16>,
 
-    /// Limits of operations: `time=5s,memory=64MiB` for all, `arith/mine:time=1h` for one, `arith:output=1MiB` for a
+    /// Limits of operations: `time=5s,memory=64MiB` for all, `digest/mine:time=1h` for one, `arith:output=1MiB` for a
     /// plugin's. Repeatable
     #[arg(
         long = "limit",

@@ -108,7 +108,7 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
 
     /// Tasks that were sent and have no result yet.
     pub fn in_flight(&self) -> usize {
-        self.outlet.shared.record().waiting.len()
+        self.outlet.in_flight()
     }
 
     /// No more tasks will be sent with this sender. Closing twice is harmless.
@@ -155,6 +155,11 @@ pub(crate) struct Outlet<T> {
 }
 
 impl<T: Send + Sync + 'static> Outlet<T> {
+    /// Tasks that were sent and have no result yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.record().waiting.len()
+    }
+
     /// See [`CoordinatedSender::publish`].
     pub(crate) fn publish(
         &self,

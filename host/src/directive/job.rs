@@ -26,7 +26,7 @@ use super::{
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
-    runtime::{JobLease, Runtime},
+    runtime::{JobLease, Runtime, STALL, diagnosis},
     task::{
         AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
         TaskOutcome, WorkerReport,
@@ -41,9 +41,6 @@ const TASKS_PER_SLOT: usize = 4;
 
 /// Bytes of inputs in flight, at the most. One task is always sent.
 const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
-
-/// A job that waits this long without a result says what for.
-const STALL: Duration = Duration::from_secs(2);
 
 /// Which part of the job a task stands for.
 #[derive(Debug, Clone)]
@@ -446,22 +443,6 @@ impl<'a> Job<'a> {
         let waiting_for = diagnosis(&self.workers, in_flight).await;
         tracing::warn!(job = %self.lease.routing_key, "no result for {STALL:?}: {waiting_for}");
         self.stalled = Some(waiting_for);
-    }
-}
-
-/// What a job waits for, in words for people.
-async fn diagnosis(workers: &Channel<AnyTask>, in_flight: usize) -> String {
-    let bus = workers.name();
-    match workers.status().await {
-        Ok(status) if status.consumers == 0 => format!(
-            "no worker takes tasks from `{bus}` ({in_flight} are sent); start one with `palfrey worker`, or check the \
-             task-bus routing key"
-        ),
-        Ok(status) => format!(
-            "{in_flight} tasks are with {} workers of `{bus}`, where {} tasks wait",
-            status.consumers, status.messages
-        ),
-        Err(error) => format!("the state of `{bus}` is unknown: {error}"),
     }
 }
 

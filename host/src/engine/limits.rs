@@ -101,7 +101,7 @@ enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitRuleError {
     /// What stands before the colon is neither a plugin nor an operation.
-    #[error("`{0}` is neither a plugin nor an operation: write `arith:…` or `arith/mine:…`")]
+    #[error("`{0}` is neither a plugin nor an operation: write `digest:…` or `digest/mine:…`")]
     Scope(String),
     /// A part is not `name=value`.
     #[error("`{0}` is not a limit: write `name=value`, as in `memory=64MiB`")]
@@ -316,7 +316,7 @@ mod tests {
             let error = text.parse::<LimitRule>().unwrap_err().to_string();
             assert!(error.contains(expect), "{text}: {error}");
         };
-        check("Arith:time=5s", "write `arith:…` or `arith/mine:…`");
+        check("Arith:time=5s", "write `digest:…` or `digest/mine:…`");
         check("arith:", "write `name=value`");
         check("arith:speed=5", "use `memory`, `table`, `time`, `output` or `log`");
         check("memory=much", "a number of bytes such as `64MiB`");
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn rules_read_back_what_they_print() {
-        for text in ["memory=64MiB", "arith:time=1m 30s,output=5B", "arith/mine:table=7,log=1KiB"] {
+        for text in ["memory=64MiB", "arith:time=1m 30s,output=5B", "digest/mine:table=7,log=1KiB"] {
             let rule: LimitRule = text.parse().unwrap();
             assert_eq!(rule.to_string().parse::<LimitRule>().unwrap(), rule, "{rule}");
         }

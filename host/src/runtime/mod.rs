@@ -5,6 +5,7 @@
 
 mod connect;
 mod task_channel;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use connect::ConnectError;
 pub(crate) use connect::{connect, open_plugins};
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
+pub(crate) use waiting::{STALL, diagnosis};
 
 use crate::{
     channel::{

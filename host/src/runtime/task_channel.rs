@@ -7,12 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
 
-use super::{JobLease, Runtime};
+use super::{JobLease, Runtime, STALL, diagnosis};
 use crate::{
-    channel::{CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
+    channel::{Channel, CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
     directive::{JobError, resolve_type},
     queue::Acker,
     task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
@@ -106,6 +106,9 @@ pub struct TaskResults<Op: RemoteExecute, Metadata> {
     serializer: Serializer,
     /// Tasks that wait for their next attempt. One that could not be sent again comes out as a failure.
     retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
+    workers: Channel<AnyTask>,
+    /// Says once what the stream is waiting for, unless a result comes before.
+    warning: Option<BoxFuture<'static, ()>>,
     ended: bool,
 }
 
@@ -165,6 +168,22 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
         };
         Step::Answer((Err(TaskError { metadata: metadata.ok(), error: error.into() }), acker))
     }
+
+    fn warn_when_stalled(&mut self, context: &mut Context<'_>) {
+        let (workers, in_flight) = (&self.workers, self.outlet.in_flight());
+        let warning = self.warning.get_or_insert_with(|| {
+            let workers = workers.clone();
+            // It stays silent after that: the stream has said it.
+            Box::pin(async move {
+                tokio::time::sleep(STALL).await;
+                if in_flight > 0 {
+                    tracing::warn!("no result for {STALL:?}: {}", diagnosis(&workers, in_flight).await);
+                }
+                std::future::pending().await
+            })
+        });
+        _ = warning.poll_unpin(context);
+    }
 }
 
 impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults<Op, Metadata> {
@@ -181,12 +200,18 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults
                 Poll::Ready(None) | Poll::Pending => {}
             }
             match self.results.poll_next_unpin(context) {
-                Poll::Ready(Some(settled)) => match self.answer(settled) {
-                    Step::Answer(answer) => return Poll::Ready(Some(answer)),
-                    Step::Retry(retry) => self.retries.push(retry),
-                },
+                Poll::Ready(Some(settled)) => {
+                    self.warning = None;
+                    match self.answer(settled) {
+                        Step::Answer(answer) => return Poll::Ready(Some(answer)),
+                        Step::Retry(retry) => self.retries.push(retry),
+                    }
+                }
                 Poll::Ready(None) => self.ended = true,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.warn_when_stalled(context);
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -227,8 +252,16 @@ impl Runtime {
         let stage = resolve_type::<Op>(self.registry(), serializer)?;
         let JobLease { routing_key, sender, results } = self.lease_job::<()>().await?;
         let outlet = sender.outlet();
-        let retries = FuturesUnordered::new();
-        let results = results.map(|results| TaskResults { results, outlet, serializer, retries, ended: false });
+        let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());
+        let results = results.map(|results| TaskResults {
+            results,
+            outlet,
+            serializer,
+            retries,
+            workers,
+            warning: None,
+            ended: false,
+        });
         Ok((routing_key, TaskSender { sender, stage, serializer, task: PhantomData }, results))
     }
 }

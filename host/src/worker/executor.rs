@@ -4,11 +4,13 @@
 //! still get their turn. Where the plugin has to be stopped, nobody knows which element is to blame: the elements are then
 //! executed one by one, each in an instance of its own, and only the guilty one fails.
 
+use std::sync::Arc;
+
 use palfrey_sdk::FatalStrategy;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Call, Failure, FailureKind, Limits, Plugin, Stopped},
+    engine::{Call, Failure, FailureKind, Limits, Plugin, Progress, Stopped},
     task::{AnyTask, Apply, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskOutcome},
 };
 
@@ -81,7 +83,7 @@ impl StageRun<'_> {
             attempt: self.task.attempt,
             limits: *self.limits,
             cancel: self.cancel.clone(),
-            progress: None,
+            progress: Some(Arc::new(log_progress)),
         }
     }
 
@@ -146,9 +148,31 @@ impl StageRun<'_> {
                         _ => return Err(error),
                     }
                 }
-                Err(stopped) => return Err(self.stopped(stopped, None)),
+                Err(stopped) => {
+                    let guilty = self.guilty(&stopped.cause, &elements);
+                    return Err(self.stopped(stopped, guilty.map(|index| positions[index])));
+                }
             }
         }
+    }
+
+    /// The element at which a fold has to be stopped: the last one of the shortest prefix for which that is so. A fold is
+    /// deterministic and goes from left to right, so that the prefixes can be bisected. Not after a deadline: each step
+    /// would take as long.
+    fn guilty(&self, cause: &Cause, elements: &Packed) -> Option<usize> {
+        if matches!(cause, Cause::Deadline { .. } | Cause::Cancelled) || elements.is_empty() {
+            return None;
+        }
+        let (mut passes, mut fails) = (0, elements.len());
+        while fails - passes > 1 {
+            let middle = passes + (fails - passes) / 2;
+            match self.plugin.fold(&self.call(), &elements.slice(0..middle)) {
+                Err(stopped) if matches!(stopped.cause, Cause::Deadline { .. } | Cause::Cancelled) => return None,
+                Err(_) => fails = middle,
+                Ok(_) => passes = middle,
+            }
+        }
+        Some(fails - 1)
     }
 
     /// An error of the operation. Elements are counted within the task; the orchestrator knows their index in the source.
@@ -173,6 +197,12 @@ impl StageRun<'_> {
             ..ExecutionError::new(self.stage.operation.clone(), stopped.cause, stopped.message)
         }
     }
+}
+
+/// Under the task's span, which names job, task and operation.
+fn log_progress(progress: Progress) {
+    let Progress { done, total, unit } = progress;
+    tracing::debug!(target: "palfrey::progress", done, total, unit, "progress");
 }
 
 /// Outputs of the calls of one stage. There is usually one, which then is not copied.
