@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod config;
+mod connect;
 pub mod directive;
 pub mod engine;
 pub mod plugin;
@@ -12,6 +13,7 @@ pub mod task;
 pub mod worker;
 
 pub use config::Config;
+pub use connect::ConnectError;
 pub use directive::JobError;
 pub use runtime::Runtime;
 pub use worker::WorkerRuntime;

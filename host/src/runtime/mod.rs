@@ -3,7 +3,6 @@
 //! A [`Runtime`] belongs to a program. Over RabbitMQ its tasks are executed by workers elsewhere; in memory it holds the
 //! workers too. Directives are run *with* a runtime and know nothing of how it is connected.
 
-mod connect;
 mod task_channel;
 mod waiting;
 
@@ -14,8 +13,6 @@ use palfrey_sdk::Serializer;
 use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use connect::ConnectError;
-pub(crate) use connect::{connect, open_plugins};
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 
@@ -24,6 +21,7 @@ use crate::{
         Channel, ChannelFactory, ChannelType, CoordinatedSender, CoordinatedStream, LeaseGuard, Sender, coordinated,
     },
     config::{Config, Transport},
+    connect::{ConnectError, connect, open_plugins, open_registry},
     directive::{Directive, Encoded, Functor, IndexedStream, JobError, OperationHandle},
     engine::{Engine, EngineError},
     plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
@@ -99,7 +97,7 @@ impl Runtime {
                 (registry, OnceCell::new_with(Some(engine)), Some(emulator))
             }
             Transport::Amqp => {
-                let registry = connect::open_registry(&channels, config, Follow::Activations).await?;
+                let registry = open_registry(&channels, config, Follow::Activations).await?;
                 (registry, OnceCell::new(), None)
             }
         };

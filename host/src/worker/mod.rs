@@ -19,10 +19,10 @@ use self::jobs::Jobs;
 use crate::{
     channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
     config::Config,
+    connect::{ConnectError, connect, open_plugins},
     engine::Engine,
     plugin::Plugins,
     queue::{Acker, QueueError},
-    runtime::ConnectError,
     task::{
         AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, Packed, RoutingKey, TaskOutcome, WorkerReport,
         wire::{Message, WireError, decode_header, encode_header},
@@ -97,10 +97,10 @@ impl WorkerRuntime {
     /// If the broker cannot be reached or refuses, or the engine cannot be set up, such as when the cache folder is not
     /// writable.
     pub async fn from_config(config: &Config) -> Result<Self, ConnectError> {
-        let connection = crate::runtime::connect(config).await?;
+        let connection = connect(config).await?;
         let channels = ChannelFactory::new(connection, config.prefetch());
         let engine = Engine::new(&config.engine())?;
-        let plugins = crate::runtime::open_plugins(&channels, &engine, config).await?;
+        let plugins = open_plugins(&channels, &engine, config).await?;
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
         Ok(Self::new(channels, tasks, plugins, engine))
     }
