@@ -71,6 +71,14 @@ const TABLES: u32 = 16;
 const CORE_INSTANCES: u32 = 64;
 
 /// How an engine is set up.
+///
+/// ```
+/// use palfrey_host::engine::{EngineConfig, LimitRule, LimitRules};
+///
+/// let rule: LimitRule = "memory=64MiB".parse()?;
+/// let config = EngineConfig { slots: 4, limits: LimitRules::from_iter([rule]), ..EngineConfig::default() };
+/// # Ok::<(), palfrey_host::engine::LimitRuleError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Calls that are executed at the same time.
@@ -226,7 +234,7 @@ impl Plugin {
         &self.0.description
     }
 
-    /// The interfaces that it imports, with their versions: `palfrey:plugin/context@0.1.0`, `wasi:clocks/wall-clock@0.2.6`.
+    /// The interfaces that it imports, with their versions: `palfrey:plugin/context@0.1.0`, `wasi:cli/stderr@0.2.6`.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
     }

@@ -30,6 +30,17 @@ pub enum Follow {
 }
 
 /// How to open a registry.
+///
+/// ```
+/// use palfrey_host::plugin::{ComponentStore, Follow, RegistryOptions};
+///
+/// // A worker keeps the components; whoever only deploys and resolves need not.
+/// let options = RegistryOptions {
+///     follow: Follow::Components(ComponentStore::in_memory()),
+///     who: "ada@example".to_owned(),
+///     ..RegistryOptions::default()
+/// };
+/// ```
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
     /// Begins the names of the two logs, `<prefix>.registry` and `<prefix>.components`, so that several systems can
@@ -88,6 +99,14 @@ struct Inner {
 }
 
 /// How to deploy.
+///
+/// ```
+/// use std::sync::Arc;
+/// use palfrey_host::plugin::DeployOptions;
+///
+/// let progress = Arc::new(|done: u64, all: u64| eprintln!("{done} of {all} bytes"));
+/// let options = DeployOptions { progress: Some(progress), ..DeployOptions::default() };
+/// ```
 #[derive(Clone, Default)]
 pub struct DeployOptions {
     /// Take a version that was deployed with other bytes, and upload the bytes although they were uploaded before.

@@ -14,6 +14,25 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 /// What a queue is for. The kinds differ in who reads, how long they live, and what is lost with whom.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// use futures::StreamExt;
+/// use palfrey_host::queue::{Connection, QueueKind, QueueSpec, in_memory::InMemory};
+///
+/// let log = InMemory::new().declare(&QueueSpec::new("events", QueueKind::Log)).await?;
+/// let publisher = log.publisher().await?;
+/// for event in ["began", "ended"] {
+///     publisher.publish(event.into()).await?;
+/// }
+/// // Whoever comes later reads it from the start.
+/// let late = log.consumer(16).await?;
+/// let events: Vec<_> = late.take(2).map(|delivery| delivery.payload).collect().await;
+/// assert_eq!(events, ["began", "ended"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum QueueKind {
     /// Shared by many senders and receivers; each message goes to one receiver, and to another one if that receiver goes
