@@ -21,8 +21,18 @@ use crate::{
 /// The plugins of a worker, ready to be called. Clones share them.
 ///
 /// What is deployed is loaded in the background, so that the first task does not wait for the compiler. What was
-/// replaced stays loaded as long as tasks may name it: until as many others as there is [room](Self::CAPACITY) for were used after it. It
-/// is then loaded again when a task wants it.
+/// replaced stays loaded as long as tasks may name it: until as many others as there is [room](Self::CAPACITY) for were used
+/// after it. It is then loaded again when a task wants it.
+///
+/// ```no_run
+/// # async fn example(worker: palfrey_host::WorkerRuntime) -> anyhow::Result<()> {
+/// let plugins = worker.plugins();
+/// let fib_at = plugins.registry().resolve(&"arith/fib-at".parse()?)?;
+/// let plugin = plugins.get(&fib_at.digest).await?;
+/// println!("{} {}", plugin.description().name, plugin.description().version);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Plugins {
     loader: Arc<Loader>,
