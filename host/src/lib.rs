@@ -1,8 +1,8 @@
 //! Palfrey: a distributed task system whose workers never have to be rebuilt.
 //!
 //! A program states a computation as a directive, and workers execute it, in this process or on other machines. What workers
-//! can do is written with `palfrey_sdk`, compiled to a WebAssembly component, and deployed while they run. This crate is both
-//! ends of it: the library of programs and workers, and the binary `palfrey` for operators.
+//! can do is written with [`palfrey_sdk`], compiled to a WebAssembly component, and deployed while they run. This crate is for
+//! everybody else: the library for programs and workers, and the binary `palfrey` for operators.
 //!
 //! ```no_run
 //! use arith::{FibAt, Sum};
@@ -62,7 +62,7 @@
 //! | `TransientError::from_str(message, retry, fatal)` | [`TransientError::msg(message)`](palfrey_sdk::TransientError::msg)`.with_retry(retry).with_exhausted(fatal)` |
 //! | a job with a failure that is ignored waits for its result | the element [has none](palfrey_sdk::FatalStrategy::Ignore), and the job goes on |
 //! | `config::Runtime`, AMQP by default | [`config::Transport`], in memory by default |
-//! | `Config::num_workers` | [`Config::workers`]; each of them executes on [`Config::slots`] threads that they share |
+//! | `Config::num_workers` | [`Config::workers`], which share [`Config::slots`] threads |
 //! | `WorkerIpc::ExecutionError` | [`WorkerIpc::Terminate`](worker::WorkerIpc::Terminate), which every worker hears |
 //! | `main_loop()` | [`main_loop(shutdown)`](WorkerRuntime::main_loop), which finishes what is under way |
 //! | `coordinated_channel` | [`channel::coordinated`] |

@@ -46,7 +46,8 @@ pub trait MapStage: AsPlanned {
     type Output;
 }
 
-/// What can be folded with: every [`Monoid`] that is [`RemoteExecute`], and an [`OperationHandle`].
+/// What can be folded with: every [`Monoid`] that is [`RemoteExecute`], and an [`OperationHandle`]. It is a bound as
+/// [`MapStage`] is.
 #[expect(private_bounds, reason = "how a plan reads an operation is not for implementing elsewhere")]
 pub trait FoldStage: AsPlanned {
     /// Type of the elements.
