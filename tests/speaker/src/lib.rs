@@ -56,9 +56,7 @@ impl Operation for IgnoreMultiplesOf {
     }
 }
 
-/// Each element says how often it fails before it succeeds. The output is the attempt that did.
-///
-/// Its config has no schema.
+/// Each element says how often it fails before it is returned. The config has no schema.
 #[derive(Debug, Clone, Serialize, Deserialize, RemoteExecute)]
 pub struct Stubborn {
     /// How often and when to try again.
@@ -68,13 +66,13 @@ pub struct Stubborn {
 }
 
 impl Operation for Stubborn {
-    type Input = u32;
-    type Output = u32;
+    type Input = u64;
+    type Output = u64;
 
-    fn execute(&self, failures: u32) -> Result<u32> {
+    fn execute(&self, failures: u64) -> Result<u64> {
         let attempt = context::attempt();
-        if attempt >= failures {
-            return Ok(attempt);
+        if u64::from(attempt) >= failures {
+            return Ok(failures);
         }
         let error = TransientError::msg(format!("attempt {attempt} fails"));
         Err(error.with_retry(self.retry).with_exhausted(self.exhausted).into())
