@@ -4,6 +4,26 @@
 //! So an operation can be tested as a plain function.
 //!
 //! Messages are written with `tracing`; in a component they arrive in the worker's log, under the task's span.
+//!
+//! ```
+//! use palfrey_sdk::{FatalError, Result, context};
+//!
+//! fn count_primes(limit: u64) -> Result<u64> {
+//!     let mut primes = 0;
+//!     for number in 2..limit {
+//!         if number % 1000 == 0 {
+//!             if context::cancelled() {
+//!                 return Err(FatalError::msg("nobody wants to know any more").into());
+//!             }
+//!             context::progress_in(number, limit, "numbers");
+//!         }
+//!         primes += u64::from((2..number).take_while(|d| d * d <= number).all(|d| number % d != 0));
+//!     }
+//!     Ok(primes)
+//! }
+//!
+//! assert_eq!(count_primes(2000).ok(), Some(303));
+//! ```
 
 /// True once nobody wants the result any more: the job was aborted, failed elsewhere, or ran out of time.
 ///

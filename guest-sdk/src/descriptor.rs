@@ -2,7 +2,7 @@
 
 use crate::Serializer;
 
-/// What a plugin tells about one of its operations.
+/// What a plugin tells about one of its operations: [`RemoteExecute::descriptor`](crate::RemoteExecute::descriptor).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     /// Its name, unique within the plugin.

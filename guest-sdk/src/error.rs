@@ -226,6 +226,20 @@ impl TransientError {
 }
 
 /// An error that would come again if the same element were executed again.
+///
+/// ```
+/// use palfrey_sdk::{FatalError, FatalStrategy, Result};
+///
+/// fn root(number: f64) -> Result<f64> {
+///     if number < 0.0 {
+///         // The other elements are worth having without this one.
+///         let error = FatalError::msg(format!("{number} has no real root"));
+///         return Err(error.with_strategy(FatalStrategy::Ignore).into());
+///     }
+///     Ok(number.sqrt())
+/// }
+/// assert_eq!(root(-1.0).unwrap_err().to_string(), "-1 has no real root");
+/// ```
 #[derive(Debug)]
 pub struct FatalError {
     source: anyhow::Error,

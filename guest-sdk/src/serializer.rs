@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// A value that can travel: everything that serde can write and read back.
+/// A value that can travel: everything that serde can write and read back. It is implemented by itself.
 pub trait Serializable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Serializable for T {}
@@ -155,6 +155,14 @@ impl FromStr for Serializer {
 pub struct UnknownSerializer(String);
 
 /// Bytes that are not a value of the expected type, or a value that the encoding cannot express.
+///
+/// ```
+/// use palfrey_sdk::Serializer;
+///
+/// let error = Serializer::Postcard.from_bytes::<u8>(&[7, 8, 9]).unwrap_err();
+/// assert_eq!(error.position(), Some(1));
+/// assert_eq!(error.to_string(), "2 bytes are left over behind the value");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CodecError {

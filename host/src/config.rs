@@ -1,4 +1,22 @@
 //! What a process can be told from outside.
+//!
+//! [`Config`] is a set of clap arguments for a program's own:
+//!
+//! ```
+//! use clap::Parser;
+//! use palfrey_host::{Config, config::Transport};
+//!
+//! /// Counts words.
+//! #[derive(Parser)]
+//! struct Arguments {
+//!     files: Vec<std::path::PathBuf>,
+//!     #[command(flatten)]
+//!     palfrey: Config,
+//! }
+//!
+//! let arguments = Arguments::parse_from(["count", "--runtime", "amqp", "--limit", "text:time=10s", "a.txt"]);
+//! assert_eq!(arguments.palfrey.runtime, Transport::Amqp);
+//! ```
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
@@ -146,14 +164,23 @@ impl Config {
     }
 }
 
-/// Where the broker is, with the credentials that it asks for. They are printed nowhere.
+/// Where the broker is, with the credentials that it asks for. The password is printed nowhere.
+///
+/// ```
+/// use palfrey_host::config::AmqpUri;
+///
+/// let uri: AmqpUri = "amqp://ada:s3cret@broker:5672/jobs".parse()?;
+/// assert_eq!(uri.to_string(), "amqp://ada:…@broker:5672/jobs");
+/// assert!("broker:5672".parse::<AmqpUri>().is_err());
+/// # Ok::<(), palfrey_host::config::InvalidAmqpUri>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct AmqpUri(String);
 
 impl AmqpUri {
     const LOCAL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 
-    /// With the credentials.
+    /// The address with the credentials, for whoever connects.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -29,6 +29,52 @@ use crate::{
 /// delivery and then the record.
 ///
 /// `T` is what the sender wants to remember of a task until its result is there.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// # use std::sync::Arc;
+/// use futures::StreamExt;
+/// # use palfrey_host::queue::in_memory::InMemory;
+/// # use palfrey_host::task::{Apply, Digest, Packed, Stage, TaskId, TaskOutcome, WorkerReport};
+/// use palfrey_host::{
+///     channel::{ChannelFactory, ChannelType, coordinated},
+///     task::{AnyTask, AnyTaskResult},
+/// };
+///
+/// # let channels = ChannelFactory::new(Arc::new(InMemory::new()), 16);
+/// let bus = channels.get::<AnyTask>("bus", ChannelType::ExactlyOnce).await?;
+/// let (routing_key, results) = channels.issue::<AnyTaskResult>().await?;
+/// let (mut sender, mut results) = coordinated(bus.sender().await?, results.receiver().await?);
+///
+/// # let operation = palfrey_host::task::OperationId::new("arith", "fib-at");
+/// # let stage = Stage { operation, digest: Digest::of(b""), config: Default::default(), apply: Apply::Map };
+/// # let task = AnyTask {
+/// #     routing_key, id: TaskId(0), metadata: Default::default(), serializer: Default::default(), attempt: 0,
+/// #     stages: vec![stage], inputs: ["ten"].into_iter().collect(),
+/// # };
+/// sender.publish(task, "the first task").await?;
+/// sender.close();
+///
+/// // Somebody executes it, twice even.
+/// let (task, acker) = bus.receiver().await?.next().await.expect("it was sent");
+/// # let result = AnyTaskResult {
+/// #     routing_key: task.routing_key.clone(), id: task.id, metadata: task.metadata, serializer: task.serializer,
+/// #     report: WorkerReport::default(),
+/// #     outcome: TaskOutcome::Executed { outputs: ["fifty-five"].into_iter().collect::<Packed>(), failed: vec![] },
+/// # };
+/// let answer = channels.leased::<AnyTaskResult>(&task.routing_key).sender().await?;
+/// answer.publish(&result).await?;
+/// answer.publish(&result).await?;
+/// acker.ack().await?;
+///
+/// let settled = results.next().await.expect("the first result counts");
+/// assert_eq!(settled.sent.tag, "the first task");
+/// settled.acker.ack().await?;
+/// assert!(results.next().await.is_none(), "everything is acknowledged");
+/// # Ok(())
+/// # }
+/// ```
 pub fn coordinated<T: Send + Sync + 'static>(
     sender: Sender<AnyTask>,
     results: Receiver<AnyTaskResult>,

@@ -11,6 +11,20 @@ use futures::{Stream, future::BoxFuture};
 
 /// A value, usually a stream, that rests on a leased channel. Dropping it releases the lease.
 ///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use futures::{StreamExt, stream};
+/// use palfrey_host::channel::LeaseGuard;
+///
+/// let (released, is_released) = tokio::sync::oneshot::channel();
+/// let mut numbers = LeaseGuard::new(stream::iter([1, 2]), async { _ = released.send(()) });
+/// assert_eq!(numbers.next().await, Some(1));
+/// drop(numbers);
+/// assert_eq!(is_released.await, Ok(()));
+/// # }
+/// ```
+///
 /// The release runs on the tokio runtime in which the guard was made. If that runtime ends first, the channel goes away by
 /// itself as its reader is gone.
 pub struct LeaseGuard<S> {

@@ -30,7 +30,33 @@ pub enum ChannelType {
     Broadcast,
 }
 
-/// Hands out channels over one connection.
+/// Hands out channels over one connection. What it carries is a [`Message`]: tasks, results, or a type of one's own.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// use std::sync::Arc;
+/// use futures::StreamExt;
+/// use palfrey_host::{
+///     channel::{ChannelFactory, ChannelType},
+///     queue::in_memory::InMemory,
+///     worker::WorkerIpc,
+/// };
+///
+/// let channels = ChannelFactory::new(Arc::new(InMemory::new()), 16);
+/// let channel = channels.get::<WorkerIpc>("announcements", ChannelType::Broadcast).await?;
+/// let (mut here, mut there) = (channel.receiver().await?, channel.receiver().await?);
+///
+/// let message = WorkerIpc::Terminate { routing_key: "some-job".into() };
+/// channel.sender().await?.publish(&message).await?;
+/// for receiver in [&mut here, &mut there] {
+///     let (received, acker) = receiver.next().await.expect("the connection is open");
+///     assert_eq!(received, message);
+///     acker.ack().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ChannelFactory {
     connection: Arc<dyn Connection>,
@@ -57,7 +83,25 @@ impl ChannelFactory {
     }
 
     /// A new channel that this process reads and others write to, named by a new identifier. It goes away when it is
-    /// [released](Channel::release), or by itself some time after this process is gone.
+    /// [released](Channel::release), or by itself [some time](crate::queue::LEASE_EXPIRY) after this process is gone. The name
+    /// is what others need in order to send to it: see [`leased`](Self::leased).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+    /// # use std::sync::Arc;
+    /// # use palfrey_host::{channel::{ChannelFactory, LeaseGuard}, queue::in_memory::InMemory, worker::WorkerIpc};
+    /// # let channels = ChannelFactory::new(Arc::new(InMemory::new()), 16);
+    /// let (name, channel) = channels.issue::<WorkerIpc>().await?;
+    /// let messages = LeaseGuard::new(channel.receiver().await?, async move { _ = channel.release().await });
+    ///
+    /// let sender = channels.leased::<WorkerIpc>(&name).sender().await?;
+    /// messages.release().await;
+    /// let message = WorkerIpc::Terminate { routing_key: name };
+    /// assert!(sender.publish(&message).await.is_err(), "the reader is gone");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the broker refuses or cannot be reached.
@@ -67,7 +111,8 @@ impl ChannelFactory {
         Ok((identifier, self.channel(queue)))
     }
 
-    /// The other side of a channel that somebody has been [issued](Self::issue). Nothing is created.
+    /// The other side of a channel that somebody has been [issued](Self::issue). Nothing is created or asked; sending to one that
+    /// is gone fails with [`QueueError::NoSuchQueue`].
     pub fn leased<T: Message>(&self, identifier: &RoutingKey) -> Channel<T> {
         self.channel(self.connection.handle(&QueueSpec::new(identifier.as_str(), QueueKind::Lease)))
     }
@@ -82,7 +127,7 @@ impl ChannelFactory {
     }
 }
 
-/// A queue of messages of one type.
+/// A queue of messages of one type, from a [`ChannelFactory`]. Clones are the same channel.
 pub struct Channel<T> {
     connection: Arc<dyn Connection>,
     queue: Arc<dyn QueueHandle>,
@@ -90,7 +135,8 @@ pub struct Channel<T> {
     message: PhantomData<fn() -> T>,
 }
 
-/// Messages with what settles them.
+/// Messages with what settles them. The stream ends when the connection is closed or the channel released; a lost connection
+/// only interrupts it, and what was unacknowledged comes again.
 pub type Receiver<T> = BoxStream<'static, (T, Box<dyn Acker>)>;
 
 impl<T: Message + Send + 'static> Channel<T> {
@@ -174,7 +220,7 @@ impl<T> fmt::Debug for Channel<T> {
     }
 }
 
-/// Sends messages of one type to one channel.
+/// Sends messages of one type to one channel. Clones share the connection.
 pub struct Sender<T> {
     publisher: Arc<dyn Publisher>,
     message: PhantomData<fn(T)>,
@@ -189,7 +235,7 @@ impl<T: Message> Sender<T> {
         self.publish_encoded(message.encode()).await
     }
 
-    /// Sends the bytes of a message.
+    /// Sends the bytes of a message that is encoded already.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).

@@ -3,10 +3,10 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use palfrey_host::{
+    ConnectError,
     engine::{EngineError, LoadError},
     plugin::{Refusal, RegistryError},
     queue::QueueError,
-    runtime::ConnectError,
 };
 
 pub(super) const HELP: &str = "\

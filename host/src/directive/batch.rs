@@ -3,12 +3,22 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 /// How many elements travel in one task.
+///
+/// Measuring is right for most jobs. A fixed size is for those whose first elements say nothing about the others.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use palfrey_host::directive::{BatchSize, JobOptions};
+///
+/// let alone = JobOptions::default().batch_size(BatchSize::Fixed(NonZeroUsize::MIN));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BatchSize {
-    /// Chosen from the measured time per element.
+    /// Chosen from the measured time per element: one at first, then as many as take about 25 milliseconds, and fewer toward the
+    /// end of a source of known length.
     #[default]
     Measured,
-    /// Always this many, the last batch excepted.
+    /// Always this many, the last batch excepted, and those that are full at 1 MiB before.
     Fixed(NonZeroUsize),
 }
 

@@ -11,6 +11,27 @@ use crate::{
 };
 
 /// Why a directive has no result.
+///
+/// The message of the error, with those of its [sources](std::error::Error::source), says what happened, where, and what to do.
+/// Programs that decide by it match:
+///
+/// ```no_run
+/// # async fn example(runtime: palfrey_host::Runtime) {
+/// use arith::{Divide, Sum};
+/// use palfrey_host::{JobError, directive::*, task::Cause};
+///
+/// match IndexedStream::from([(6, 2), (1, 0)]).map(&Divide).fold(&Sum).run(&runtime).await {
+///     Ok(sum) => println!("{sum}"),
+///     Err(JobError::Execution(failure)) => match failure.cause {
+///         Cause::Fatal { .. } => eprintln!("element {:?}: {}", failure.element, failure.message),
+///         Cause::Deadline { limit } => eprintln!("{} takes longer than {limit:?}", failure.operation),
+///         _ => eprintln!("{failure}"),
+///     },
+///     Err(JobError::Resolve(missing)) => eprintln!("deploy it first: {missing}"),
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
@@ -79,6 +100,15 @@ impl From<ExecutionError> for JobError {
 
 impl JobError {
     /// The failure on the worker, if that is what ended the job.
+    ///
+    /// ```
+    /// use palfrey_host::{JobError, task::{Cause, ExecutionError, OperationId}};
+    ///
+    /// let failure = ExecutionError::new(OperationId::new("arith", "divide"), Cause::Trap, "out of bounds");
+    /// let error = JobError::from(failure);
+    /// assert_eq!(error.execution().map(|failure| &failure.cause), Some(&Cause::Trap));
+    /// assert_eq!(error.to_string(), "arith/divide: trapped: out of bounds");
+    /// ```
     pub fn execution(&self) -> Option<&ExecutionError> {
         match self {
             Self::Execution(error) => Some(error),

@@ -18,7 +18,7 @@ use super::{
 use crate::{runtime::Runtime, task::Apply};
 
 /// A source of elements, and the operations that are to be mapped over them. The position of an element in the source is
-/// its index.
+/// its index. It is read while the job runs, as fast as results are taken, so that it may be endless.
 ///
 /// ```
 /// use futures::stream;
@@ -48,12 +48,28 @@ where
 }
 
 impl<'a, T: Element + 'a> IndexedStream<'a, T> {
-    /// Elements as they come.
+    /// Elements as they come. What came so far is sent as soon as a slot has nothing else to do, so that a stream that
+    /// is not ready holds nothing back.
     pub fn from_stream(stream: impl Stream<Item = T> + Send + 'a) -> Self {
         Self::from_fallible_stream(stream.map(Ok::<_, anyhow::Error>))
     }
 
     /// Elements as they come. The first error ends the job with [`JobError::Source`].
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// use std::{fs::File, io::{BufRead, BufReader}};
+    /// use futures::stream;
+    /// use palfrey_host::directive::*;
+    /// use text::{MergeCounts, WordCount};
+    ///
+    /// let lines = BufReader::new(File::open("README.md")?).lines();
+    /// let lines = IndexedStream::from_fallible_stream(stream::iter(lines));
+    /// let counts = lines.map(&WordCount).fold(&MergeCounts).run(&runtime).await?;
+    /// println!("{} different words", counts.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_fallible_stream<E: Into<anyhow::Error>>(stream: impl Stream<Item = Result<T, E>> + Send + 'a) -> Self {
         let source = elements(stream.map(|element| element.map_err(Into::into)));
         Self { source, plan: Plan::default(), options: JobOptions::default(), element: PhantomData }
@@ -61,7 +77,7 @@ impl<'a, T: Element + 'a> IndexedStream<'a, T> {
 }
 
 impl<T> IndexedStream<'_, T> {
-    /// Sets what is asked of the job beyond its plan.
+    /// Sets what is asked of the job beyond its plan: see [`JobOptions`].
     pub fn options(mut self, options: JobOptions) -> Self {
         self.options = options;
         self
@@ -120,12 +136,12 @@ impl<T> fmt::Debug for IndexedStream<'_, T> {
     }
 }
 
-/// An [`IndexedStream`] that is to be folded to one value.
+/// An [`IndexedStream`] that is to be folded to one value: what [`Foldable::fold`] returns. Running it gives the value.
 #[derive(Debug)]
 pub struct Fold<'a, T>(IndexedStream<'a, T>);
 
 impl<T> Fold<'_, T> {
-    /// Sets what is asked of the job beyond its plan.
+    /// Sets what is asked of the job beyond its plan: see [`JobOptions`].
     pub fn options(self, options: JobOptions) -> Self {
         Self(self.0.options(options))
     }
@@ -142,11 +158,39 @@ impl<T: Element> Directive for Fold<'_, T> {
 }
 
 /// The values of a running job with their indices, as they finish. Nothing is sent while nobody asks for the next one, so
-/// that a slow reader holds a bounded number of tasks in flight. Dropping it ends the job.
+/// that a slow reader holds a bounded number of tasks in flight. Dropping it ends the job. The first error is the last item.
+///
+/// ```no_run
+/// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+/// use arith::FibAt;
+/// use futures::TryStreamExt;
+/// use palfrey_host::directive::*;
+///
+/// let mut results = IndexedStream::from(1..=90).map(&FibAt).run(&runtime).await?;
+/// while let Some((index, number)) = results.try_next().await? {
+///     println!("{index}: {number}");
+///     if number > 1_000_000 {
+///         break; // What else is under way is stopped when `results` goes out of scope.
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Results<'a, T>(BoxStream<'a, Result<(usize, T), JobError>>);
 
 impl<T> Results<'_, T> {
-    /// All values in the order of the source. An element that failed in a way to be ignored has none.
+    /// All values in the order of the source. An element that failed in a way to be ignored has none, so that there may be fewer
+    /// values than elements.
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> Result<(), palfrey_host::JobError> {
+    /// # use arith::MultiplyBy;
+    /// # use palfrey_host::directive::*;
+    /// let doubled = IndexedStream::from([3, 1, 2]).map(&MultiplyBy(2)).run(&runtime).await?;
+    /// assert_eq!(doubled.into_values_sorted().await?, [6, 2, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The one that ended the job.

@@ -19,7 +19,7 @@ use crate::runtime::Runtime;
 pub struct Literal<'a, T>(IndexedStream<'a, T>);
 
 impl<T: Element + 'static> Literal<'_, T> {
-    /// A value.
+    /// A value, which is encoded and sent when the directive runs.
     pub fn new(value: T) -> Self {
         Self(IndexedStream::from(std::iter::once(value)))
     }

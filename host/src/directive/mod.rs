@@ -41,6 +41,20 @@ pub use source::{Element, Encoded};
 use crate::runtime::Runtime;
 
 /// A computation that can be run.
+///
+/// Nothing happens before it is run. A [fold](Fold) and a [`Literal`] result in their value; an [`IndexedStream`] results at
+/// once in the stream of its [`Results`], and what goes wrong later comes out of that stream.
+///
+/// ```no_run
+/// use palfrey_host::{JobError, Runtime, directive::Directive};
+///
+/// async fn timed<D: Directive>(directive: D, runtime: &Runtime) -> Result<D::Output, JobError> {
+///     let started = std::time::Instant::now();
+///     let output = directive.run(runtime).await?;
+///     println!("{:?}", started.elapsed());
+///     Ok(output)
+/// }
+/// ```
 pub trait Directive: Sized {
     /// What running it results in.
     type Output;
@@ -53,7 +67,15 @@ pub trait Directive: Sized {
     fn run(self, runtime: &Runtime) -> impl Future<Output = Result<Self::Output, JobError>> + Send;
 }
 
-/// What an operation can be mapped over.
+/// What an operation can be mapped over: an [`IndexedStream`] or a [`Literal`].
+///
+/// ```
+/// use palfrey_host::directive::{Functor, IndexedStream};
+/// use text::{CharToString, WordCount};
+///
+/// // Each `map` takes what the one before it gives; anything else does not compile.
+/// let counts = IndexedStream::from(['a', 'b']).map(&CharToString).map(&WordCount);
+/// ```
 pub trait Functor<'a>: Sized {
     /// Type of the elements.
     type Item;
@@ -68,7 +90,15 @@ pub trait Functor<'a>: Sized {
         Op::Output: 'a;
 }
 
-/// What can be folded.
+/// What can be folded: an [`IndexedStream`].
+///
+/// ```
+/// use palfrey_host::directive::{Foldable, Functor, IndexedStream};
+/// use text::{CharToString, Concat};
+///
+/// // The order of the source is kept, on however many workers: `Concat` is not commutative.
+/// let text = IndexedStream::from(['p', 'a', 'l']).map(&CharToString).fold(&Concat);
+/// ```
 pub trait Foldable<'a>: Sized {
     /// Type of the elements.
     type Item: Element;

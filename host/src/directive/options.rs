@@ -10,7 +10,9 @@ use super::BatchSize;
 /// use std::time::Duration;
 /// use palfrey_host::directive::{IndexedStream, JobOptions};
 ///
-/// let options = JobOptions::default().timeout(Duration::from_secs(60));
+/// let options = JobOptions::default()
+///     .timeout(Duration::from_secs(60))
+///     .on_progress(|progress| eprintln!("{} of {:?}", progress.done, progress.total));
 /// let directive = IndexedStream::from(0..1000_u64).options(options);
 /// ```
 #[derive(Clone, Default)]
@@ -22,7 +24,7 @@ pub struct JobOptions {
     pub(crate) progress: Option<Arc<dyn Fn(JobProgress) + Send + Sync>>,
 }
 
-/// How far a job is.
+/// How far a job is, for [`JobOptions::on_progress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JobProgress {
     /// Elements of the source whose tasks have been executed.
@@ -34,7 +36,7 @@ pub struct JobProgress {
 }
 
 impl JobOptions {
-    /// How many elements travel together. Chosen from measurements by default.
+    /// How many elements travel together. [Chosen from measurements](BatchSize::Measured) by default.
     pub fn batch_size(mut self, size: BatchSize) -> Self {
         self.batch_size = size;
         self
@@ -59,7 +61,7 @@ impl JobOptions {
         self
     }
 
-    /// Called after each result.
+    /// Called after each result, on the thread that polls the job. It should return quickly.
     pub fn on_progress(mut self, report: impl Fn(JobProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(report));
         self

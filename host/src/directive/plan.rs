@@ -25,6 +25,19 @@ pub(crate) trait PlannedOperation: Send + Sync {
 }
 
 /// What can be mapped: everything that is [`RemoteExecute`], and an [`OperationHandle`].
+///
+/// ```
+/// use palfrey_host::directive::{Element, Functor, IndexedStream, MapStage};
+///
+/// fn twice<'a, T: Element + 'a>(
+///     source: IndexedStream<'a, T>,
+///     operation: &'a impl MapStage<Input = T, Output = T>,
+/// ) -> IndexedStream<'a, T> {
+///     source.map(operation).map(operation)
+/// }
+///
+/// let quadrupled = twice(IndexedStream::from(1..=3), &arith::MultiplyBy(2));
+/// ```
 #[expect(private_bounds, reason = "how a plan reads an operation is not for implementing elsewhere")]
 pub trait MapStage: AsPlanned {
     /// Type of the elements that go in.
@@ -92,7 +105,8 @@ pub struct OperationHandle {
 }
 
 impl OperationHandle {
-    /// An operation by its ID, and its encoded value. A unit struct such as `FibAt` encodes to nothing in Postcard.
+    /// An operation by its ID, and its encoded value. A unit struct such as `FibAt` encodes to nothing in Postcard. The ID may
+    /// say which deployment is meant: `arith/fib-at@^1.2`, `arith/fib-at@sha256:…`.
     ///
     /// # Errors
     /// If the ID is malformed. Whether the operation exists is found out when the directive runs.

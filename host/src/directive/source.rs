@@ -10,6 +10,18 @@ use super::JobError;
 use crate::task::PackedBuilder;
 
 /// A value that can be an element of a directive: everything that serde can write and read, and [`Encoded`] bytes.
+///
+/// ```
+/// use palfrey_host::directive::{Element, Encoded};
+/// use palfrey_sdk::Serializer;
+///
+/// let mut buffer = Vec::new();
+/// 300_u64.append(Serializer::Postcard, &mut buffer)?;
+/// assert_eq!(u64::decode(Serializer::Postcard, buffer.clone().into())?, 300);
+/// // Encoded bytes are taken as they are.
+/// assert_eq!(Encoded::decode(Serializer::Postcard, buffer.into())?, Encoded::from(vec![0xac, 0x02]));
+/// # Ok::<(), palfrey_sdk::CodecError>(())
+/// ```
 pub trait Element: Send + Sized {
     /// Appends the encoded value to a buffer.
     ///
@@ -34,7 +46,8 @@ impl<T: Serializable> Element for T {
     }
 }
 
-/// An element that is encoded already, for programs that do not have its Rust type.
+/// An element that is encoded already, for programs that do not have its Rust type. See
+/// [`OperationHandle`](super::OperationHandle) for what can be mapped over it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Encoded(pub Bytes);
 

@@ -18,6 +18,28 @@ use super::{
 use crate::task::{Cause, Packed};
 
 /// What is executed, under which conditions.
+///
+/// ```no_run
+/// # async fn example(engine: palfrey_host::engine::Engine, plugin: palfrey_host::engine::Plugin) -> anyhow::Result<()> {
+/// use std::time::Duration;
+/// use palfrey_host::{engine::{Call, Limits}, task::Cause};
+///
+/// let outcome = engine
+///     .run(move || {
+///         let limits = Limits { time: Duration::from_secs(1), ..Limits::default() };
+///         // A config is encoded as inputs are: `MultiplyBy(3)` in Postcard.
+///         let call = Call { attempt: 1, ..Call::new("multiply-by", &[3], limits) };
+///         plugin.map(&call, &[[1], [2]].into_iter().collect())
+///     })
+///     .await;
+/// match outcome {
+///     Ok(outcome) => println!("{} outputs, and the failure {:?}", outcome.outputs.len(), outcome.failure),
+///     Err(stopped) if matches!(stopped.cause, Cause::Deadline { .. }) => println!("too slow"),
+///     Err(stopped) => println!("{stopped}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Call<'a> {
     /// The operation's name within the plugin.
@@ -30,7 +52,8 @@ pub struct Call<'a> {
     pub attempt: u32,
     /// What the call may use. What exceeds the engine's own bounds is cut to them.
     pub limits: Limits,
-    /// Stops the call, within milliseconds.
+    /// Stops the call, within milliseconds, with [`Cause::Cancelled`]. The guest is also [told](palfrey_sdk::context::cancelled),
+    /// should it ask before that.
     pub cancel: CancellationToken,
     /// Receives reports of progress.
     pub progress: Option<ProgressSink>,
@@ -135,6 +158,17 @@ impl Plugin {
 
     /// Combines the inputs to one element, from left to right, in a fresh instance. The inner error is the failure that
     /// the monoid reports, with the index of its element.
+    ///
+    /// ```no_run
+    /// # fn example(plugin: palfrey_host::engine::Plugin) -> anyhow::Result<()> {
+    /// use palfrey_host::engine::{Call, Limits};
+    ///
+    /// let sum = Call::new("sum", &[], Limits::default());
+    /// assert_eq!(plugin.fold(&sum, &[[1], [2], [3]].into_iter().collect())?, Ok(vec![6].into()));
+    /// assert_eq!(plugin.empty(&sum)?, Ok(vec![0].into()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// It blocks the thread as long as the limits allow: call it within [`Engine::run`](super::Engine::run).
     ///

@@ -60,7 +60,10 @@ pub const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The largest table.
 pub const MAX_TABLE_ELEMENTS: u32 = 10_000_000;
 
-/// Changes of limits for everything, one plugin, or one operation.
+/// Changes of limits for everything, one plugin, or one operation, as an operator writes them: `[scope:]name=value,…`.
+///
+/// The names are `memory`, `output` and `log` (bytes, as in `64MiB`), `time` (as in `5s` or `2m`) and `table` (elements). The
+/// scope is `plugin` or `plugin/operation`. Parsing fails with a [`LimitRuleError`] that says what to write.
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,6 +75,7 @@ pub const MAX_TABLE_ELEMENTS: u32 = 10_000_000;
 ///     .collect::<Result<_, _>>()?;
 /// let limits = rules.limits_for(&"digest/mine".parse()?);
 /// assert_eq!((limits.time, limits.memory), (Duration::from_secs(3600), 64 << 20));
+/// assert_eq!(rules.limits_for(&"arith/sum".parse()?).time, Duration::from_secs(60));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

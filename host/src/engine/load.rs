@@ -40,7 +40,17 @@ impl Engine {
     /// Checks a component, compiles it or takes its machine code from the cache, and asks it to describe itself.
     ///
     /// It blocks the thread for as long as compiling takes (a tenth of a second for a small component, seconds for one of
-    /// tens of megabytes): call it on a thread for that.
+    /// tens of megabytes): call it on a thread for that, such as one of `spawn_blocking`.
+    ///
+    /// ```
+    /// use palfrey_host::engine::{Engine, EngineConfig, LoadError};
+    ///
+    /// let engine = Engine::new(&EngineConfig::default())?;
+    /// let error = engine.load(b"#!/bin/sh").unwrap_err();
+    /// assert!(matches!(error, LoadError::NotWasm));
+    /// println!("{error}"); // It says what to deploy instead.
+    /// # Ok::<(), palfrey_host::engine::EngineError>(())
+    /// ```
     ///
     /// # Errors
     /// If it is not a plugin that can be executed here. The error says what to do about it.

@@ -12,10 +12,10 @@
 //! use palfrey_host::engine::{Call, Engine, EngineConfig};
 //!
 //! let engine = Engine::new(&EngineConfig { slots: 2, ..EngineConfig::default() })?;
-//! let plugin = engine.load(&std::fs::read("arith.wasm")?)?;
+//! let plugin = engine.load(&std::fs::read("target/wasm32-wasip2/release/arith.wasm")?)?;
 //! let limits = engine.limits_for(&"arith/fib-at".parse()?);
 //! let outcome = engine.run(move || plugin.map(&Call::new("fib-at", &[], limits), &[[10]].into_iter().collect())).await?;
-//! println!("{:?}", outcome.outputs);
+//! assert_eq!(outcome.outputs, [[55]].into_iter().collect());
 //! # Ok(())
 //! # }
 //! ```
@@ -71,6 +71,14 @@ const TABLES: u32 = 16;
 const CORE_INSTANCES: u32 = 64;
 
 /// How an engine is set up.
+///
+/// ```
+/// use palfrey_host::engine::{EngineConfig, LimitRule, LimitRules};
+///
+/// let rule: LimitRule = "memory=64MiB".parse()?;
+/// let config = EngineConfig { slots: 4, limits: LimitRules::from_iter([rule]), ..EngineConfig::default() };
+/// # Ok::<(), palfrey_host::engine::LimitRuleError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Calls that are executed at the same time.
@@ -91,7 +99,8 @@ impl Default for EngineConfig {
     }
 }
 
-/// Loads plugins, and has the threads on which they are executed. Clones share everything.
+/// Loads plugins, and has the threads on which they are executed. Clones share everything. See [the module](self) for an
+/// example; a process needs one engine, since its slots and the address space behind them are what costs.
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
@@ -150,17 +159,28 @@ impl Engine {
         Ok(Self { core: Arc::new(core), slots: Arc::new(slots) })
     }
 
-    /// Number of calls that are executed at the same time.
+    /// The most calls that are executed at the same time. What is more waits for a slot.
     pub fn slots(&self) -> usize {
         self.slots.count()
     }
 
-    /// The limits of an operation.
+    /// The limits of an operation, as [configured](EngineConfig::limits).
     pub fn limits_for(&self, operation: &OperationId) -> Limits {
         self.core.limits.limits_for(operation)
     }
 
     /// Runs work on the thread of a slot, under the current span, as soon as one is free.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> anyhow::Result<()> {
+    /// use palfrey_host::engine::{Engine, EngineConfig};
+    ///
+    /// let engine = Engine::new(&EngineConfig::default())?;
+    /// assert_eq!(engine.run(|| 6 * 7).await, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Dropping the future does not stop the work: cancel the call for that.
     ///
@@ -190,7 +210,7 @@ impl Core {
     }
 }
 
-/// A component that can be executed. Clones share everything.
+/// A component that can be executed: what [`Engine::load`] returns. Clones share everything.
 #[derive(Clone)]
 pub struct Plugin(Arc<PluginInner>);
 
@@ -214,7 +234,7 @@ impl Plugin {
         &self.0.description
     }
 
-    /// The interfaces that it imports, with their versions.
+    /// The interfaces that it imports, with their versions: `palfrey:plugin/context@0.1.0`, `wasi:cli/stderr@0.2.6`.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
     }

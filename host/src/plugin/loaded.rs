@@ -1,7 +1,7 @@
 //! Plugins that a worker has loaded.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -9,10 +9,11 @@ use std::{
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, Shared},
+    stream::FuturesUnordered,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ComponentError, Registry, follower::blocking};
+use super::{ComponentError, Deployment, Registry, follower::blocking};
 use crate::{
     engine::{Engine, LoadError, Plugin},
     task::Digest,
@@ -21,8 +22,18 @@ use crate::{
 /// The plugins of a worker, ready to be called. Clones share them.
 ///
 /// What is deployed is loaded in the background, so that the first task does not wait for the compiler. What was
-/// replaced stays loaded as long as tasks may name it: until as many others as there is [room](Self::CAPACITY) for were used after it. It
-/// is then loaded again when a task wants it.
+/// replaced stays loaded as long as tasks may name it: until as many others as there is [room](Self::CAPACITY) for were used
+/// after it. It is then loaded again when a task wants it.
+///
+/// ```no_run
+/// # async fn example(worker: palfrey_host::WorkerRuntime) -> anyhow::Result<()> {
+/// let plugins = worker.plugins();
+/// let fib_at = plugins.registry().resolve(&"arith/fib-at".parse()?)?;
+/// let plugin = plugins.get(&fib_at.digest).await?;
+/// println!("{} {}", plugin.description().name, plugin.description().version);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Plugins {
     loader: Arc<Loader>,
@@ -99,25 +110,37 @@ impl Loader {
 async fn preload(loader: Arc<Loader>) {
     /// The compiler uses all cores for one component already; the others mostly wait for bytes.
     const AT_ONCE: usize = 4;
+    let load = async |deployment: Arc<Deployment>| {
+        let (plugin, version) = (&deployment.description.name, deployment.version());
+        match loader.get(deployment.digest).await {
+            Ok(_) => tracing::info!(plugin, %version, digest = %deployment.digest, "loaded"),
+            Err(error) => {
+                tracing::error!(plugin, %version, digest = %deployment.digest, "cannot load a plugin: {error}");
+            }
+        }
+    };
     let mut state = loader.registry.subscribe();
+    state.mark_changed();
     let mut seen = HashSet::new();
+    let mut waiting = VecDeque::new();
+    // One whose bytes never arrive does not keep the others waiting.
+    let mut loading = FuturesUnordered::new();
     loop {
-        let active: Vec<_> =
-            state.borrow_and_update().plugins().filter_map(|history| history.active().cloned()).collect();
-        let new = active.into_iter().filter(|deployment| seen.insert(deployment.digest));
-        futures::stream::iter(new)
-            .for_each_concurrent(AT_ONCE, async |deployment| {
-                let (plugin, version) = (&deployment.description.name, deployment.version());
-                match loader.get(deployment.digest).await {
-                    Ok(_) => tracing::info!(plugin, %version, digest = %deployment.digest, "loaded"),
-                    Err(error) => {
-                        tracing::error!(plugin, %version, digest = %deployment.digest, "cannot load a plugin: {error}");
-                    }
+        tokio::select! {
+            changed = state.changed() => {
+                if changed.is_err() {
+                    return;
                 }
-            })
-            .await;
-        if state.changed().await.is_err() {
-            return;
+                let state = state.borrow_and_update();
+                let active = state.plugins().filter_map(|history| history.active().cloned());
+                waiting.extend(active.filter(|deployment| seen.insert(deployment.digest)));
+            }
+            Some(()) = loading.next() => {}
+        }
+        while loading.len() < AT_ONCE
+            && let Some(deployment) = waiting.pop_front()
+        {
+            loading.push(load(deployment));
         }
     }
 }

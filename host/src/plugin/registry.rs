@@ -30,6 +30,17 @@ pub enum Follow {
 }
 
 /// How to open a registry.
+///
+/// ```
+/// use palfrey_host::plugin::{ComponentStore, Follow, RegistryOptions};
+///
+/// // A worker keeps the components; whoever only deploys and resolves need not.
+/// let options = RegistryOptions {
+///     follow: Follow::Components(ComponentStore::in_memory()),
+///     who: "ada@example".to_owned(),
+///     ..RegistryOptions::default()
+/// };
+/// ```
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
     /// Begins the names of the two logs, `<prefix>.registry` and `<prefix>.components`, so that several systems can
@@ -57,7 +68,8 @@ impl Default for RegistryOptions {
     }
 }
 
-/// What is deployed: a handle to the log of deployments. Clones share one follower, which ends with the last of them.
+/// What is deployed: a handle to the log of deployments. Clones share one follower, which ends with the last of them. A
+/// [`Runtime`](crate::Runtime::registry) has one, and so have [workers](crate::WorkerRuntime::plugins).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -87,6 +99,14 @@ struct Inner {
 }
 
 /// How to deploy.
+///
+/// ```
+/// use std::sync::Arc;
+/// use palfrey_host::plugin::DeployOptions;
+///
+/// let progress = Arc::new(|done: u64, all: u64| eprintln!("{done} of {all} bytes"));
+/// let options = DeployOptions { progress: Some(progress), ..DeployOptions::default() };
+/// ```
 #[derive(Clone, Default)]
 pub struct DeployOptions {
     /// Take a version that was deployed with other bytes, and upload the bytes although they were uploaded before.
@@ -198,11 +218,25 @@ impl Registry {
     }
 
     /// The state whenever it changes. It ends when the connection is closed.
+    ///
+    /// ```no_run
+    /// # async fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+    /// let mut state = registry.subscribe();
+    /// // Waits until somebody has deployed `arith`.
+    /// state.wait_for(|state| state.plugin("arith").is_ok_and(|plugin| plugin.active().is_some())).await?;
+    /// // And from then on for everything that changes.
+    /// while state.changed().await.is_ok() {
+    ///     let deployed = state.borrow_and_update().plugins().filter(|plugin| plugin.active().is_some()).count();
+    ///     println!("{deployed} plugins are deployed");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn subscribe(&self) -> watch::Receiver<Arc<RegistryState>> {
         self.0.activations.subscribe()
     }
 
-    /// What an operation ID means now: see [`RegistryState::resolve`].
+    /// What an operation ID means now: see [`RegistryState::resolve`]. A directive asks once, when it starts.
     ///
     /// # Errors
     /// If nothing deployed answers to it.
@@ -210,12 +244,22 @@ impl Registry {
         self.state().resolve(id)
     }
 
-    /// Every plugin that was ever deployed, by name.
+    /// Every plugin that was ever deployed, by name. Those that were undeployed have no [active](PluginHistory::active) version.
     pub fn list(&self) -> Vec<Arc<PluginHistory>> {
         self.state().plugins().cloned().collect()
     }
 
     /// A plugin's deployments and history.
+    ///
+    /// ```no_run
+    /// # fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+    /// let arith = registry.inspect("arith")?;
+    /// for deployment in arith.deployments() {
+    ///     println!("{} by {} at {}", deployment.version(), deployment.who, deployment.when);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Refusal::UnknownPlugin`] if nothing of that name was ever deployed.
@@ -225,7 +269,30 @@ impl Registry {
 
     /// Checks a component by an engine and deploys it: new jobs execute it from now on, jobs under way are not disturbed.
     ///
-    /// Deploying what is active already changes nothing.
+    /// Deploying what is active already changes nothing. A version is deployed with other bytes only if the options
+    /// [say so](DeployOptions::force).
+    ///
+    /// ```no_run
+    /// # async fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+    /// use palfrey_host::{
+    ///     engine::{Engine, EngineConfig},
+    ///     plugin::{Change, DeployOptions, RollbackTo},
+    /// };
+    ///
+    /// let engine = Engine::new(&EngineConfig::default())?;
+    /// let component = std::fs::read("target/wasm32-wasip2/release/arith.wasm")?;
+    /// let deployed = registry.deploy(component.into(), &engine, &DeployOptions::default()).await?;
+    /// match deployed.change {
+    ///     Change::Deployed { replaced: Some(_), .. } => {
+    ///         registry.rollback("arith", &RollbackTo::Previous).await?; // It was not a good idea.
+    ///     }
+    ///     _ => {
+    ///         registry.undeploy("arith").await?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`RegistryError::Load`] if it is no component that workers can execute, [`RegistryError::Refused`] if its version
@@ -273,10 +340,11 @@ impl Registry {
         Ok(Deployed { deployment, change })
     }
 
-    /// Withdraws every version of a plugin: new jobs get an error, jobs under way finish.
+    /// Withdraws every version of a plugin: new jobs get an error, jobs under way finish. [Rolling back](Self::rollback) or
+    /// deploying brings it back.
     ///
     /// # Errors
-    /// If it is not deployed, or an error of the broker.
+    /// [`Refusal::UnknownPlugin`] or [`Refusal::NotDeployed`] as [`RegistryError::Refused`], or an error of the broker.
     pub async fn undeploy(&self, plugin: &str) -> Result<Change, RegistryError> {
         self.caught_up().await?;
         if self.state().plugin(plugin)?.active().is_none() {
@@ -286,10 +354,21 @@ impl Registry {
         Ok(change)
     }
 
-    /// Makes an earlier deployment active again, for new jobs.
+    /// Makes an earlier deployment active again, for new jobs. Rolling back to what is active changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+    /// use palfrey_host::plugin::RollbackTo;
+    ///
+    /// let now = registry.rollback("arith", &RollbackTo::Version("1.2.0".parse()?)).await?;
+    /// println!("new jobs execute {}", now.deployment.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// If there is no such deployment, somebody else changed the plugin meanwhile, or an error of the broker.
+    /// [`RegistryError::Refused`] if there is no such deployment or somebody else changed the plugin meanwhile, or an error of
+    /// the broker.
     pub async fn rollback(&self, plugin: &str, to: &RollbackTo) -> Result<Deployed, RegistryError> {
         self.caught_up().await?;
         let state = self.state();
@@ -305,10 +384,11 @@ impl Registry {
         Ok(Deployed { deployment, change })
     }
 
-    /// The bytes of a component. Waits for those that are on their way.
+    /// The bytes of a component. Waits for those that are on their way, as long as
+    /// [configured](RegistryOptions::component_timeout).
     ///
     /// # Errors
-    /// If they do not arrive in time, are damaged, or this process does not follow components.
+    /// If they do not arrive in time, are damaged, or this process does not [follow components](Follow::Components).
     pub async fn component(&self, digest: &Digest) -> Result<Bytes, ComponentError> {
         let components = self.0.components.as_ref().ok_or(ComponentError::NotFollowed)?;
         components.get(digest, self.0.options.component_timeout).await

@@ -12,6 +12,13 @@ use postcard_schema::schema::owned::{
 ///
 /// Names of fields and variants count, since self-describing encodings carry them. Names of types do not: a `BTreeMap`
 /// and a `HashMap` are the same bytes.
+///
+/// ```
+/// use palfrey_host::plugin::schema;
+///
+/// assert!(schema::same(r#"{"name":"u64","ty":"U64"}"#, r#"{"name":"Count","ty":"U64"}"#));
+/// assert!(!schema::same(r#"{"name":"u64","ty":"U64"}"#, r#"{"name":"u32","ty":"U32"}"#));
+/// ```
 pub fn same(one: &str, other: &str) -> bool {
     match (parse(one), parse(other)) {
         (Some(one), Some(other)) => same_type(&one.ty, &other.ty),
@@ -20,6 +27,14 @@ pub fn same(one: &str, other: &str) -> bool {
 }
 
 /// A schema in one line of Rust-like notation: `{ min: u64, tags: Vec<String> }`.
+///
+/// ```
+/// use palfrey_host::plugin::schema;
+/// use palfrey_sdk::RemoteExecute;
+///
+/// let pair = arith::Divide::descriptor().input_schema.expect("tuples have a schema");
+/// assert_eq!(schema::inline(&pair), "(u64, u64)");
+/// ```
 pub fn inline(schema: &str) -> String {
     parse(schema).map_or_else(|| schema.to_owned(), |named| type_expression(&named))
 }

@@ -15,6 +15,18 @@ use crate::task::Digest;
 /// Components by digest, in a directory or in memory. Clones share it; so may several processes share a directory.
 ///
 /// All of it is blocking.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::{plugin::ComponentStore, task::Digest};
+///
+/// let store = ComponentStore::in_memory();
+/// let component = Bytes::from("the bytes of a component");
+/// let digest = Digest::of(&component);
+/// store.put(&digest, &component)?;
+/// assert_eq!(store.get(&digest)?, Some(component));
+/// # Ok::<(), palfrey_host::plugin::StoreError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ComponentStore(Arc<Place>);
 

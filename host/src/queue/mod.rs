@@ -14,6 +14,25 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 /// What a queue is for. The kinds differ in who reads, how long they live, and what is lost with whom.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// use futures::StreamExt;
+/// use palfrey_host::queue::{Connection, QueueKind, QueueSpec, in_memory::InMemory};
+///
+/// let log = InMemory::new().declare(&QueueSpec::new("events", QueueKind::Log)).await?;
+/// let publisher = log.publisher().await?;
+/// for event in ["began", "ended"] {
+///     publisher.publish(event.into()).await?;
+/// }
+/// // Whoever comes later reads it from the start.
+/// let late = log.consumer(16).await?;
+/// let events: Vec<_> = late.take(2).map(|delivery| delivery.payload).collect().await;
+/// assert_eq!(events, ["began", "ended"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum QueueKind {
     /// Shared by many senders and receivers; each message goes to one receiver, and to another one if that receiver goes
@@ -76,6 +95,30 @@ pub enum Durability {
 }
 
 /// A connection to a broker, or a broker in memory. It recovers by itself when it is lost.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// use futures::StreamExt;
+/// use palfrey_host::queue::{Connection, QueueKind, QueueSpec, in_memory::InMemory};
+///
+/// async fn round_trip(connection: &dyn Connection) -> Result<(), palfrey_host::queue::QueueError> {
+///     let queue = connection.declare(&QueueSpec::new("tasks", QueueKind::Tasks)).await?;
+///     queue.publisher().await?.publish("hello".into()).await?;
+///     assert_eq!(queue.status().await?.messages, 1);
+///
+///     let mut deliveries = queue.consumer(1).await?;
+///     let delivery = deliveries.next().await.expect("the connection is open");
+///     delivery.acker.nack().await?;
+///     let again = deliveries.next().await.expect("it was given back");
+///     assert!(again.redelivered);
+///     again.acker.ack().await
+/// }
+///
+/// round_trip(&InMemory::new()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Connection: Send + Sync + fmt::Debug {
     /// Creates the queue unless it exists, with its dead-letter queue where it has one, and returns a handle to it.
@@ -102,7 +145,7 @@ pub trait Connection: Send + Sync + fmt::Debug {
     async fn close(&self) -> Result<(), QueueError>;
 }
 
-/// One queue.
+/// One queue, as a [`Connection`] hands it out.
 #[async_trait]
 pub trait QueueHandle: Send + Sync + fmt::Debug {
     /// Its name and kind.
@@ -169,6 +212,25 @@ pub struct Delivery {
 }
 
 /// Settles one delivery. Settling consumes it, so that nothing can be acknowledged twice.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// # use futures::StreamExt;
+/// # use palfrey_host::queue::{Connection, QueueKind, QueueSpec, in_memory::InMemory};
+/// # let connection = InMemory::new();
+/// let spec = QueueSpec::new("tasks", QueueKind::Tasks);
+/// let queue = connection.declare(&spec).await?;
+/// queue.publisher().await?.publish("garbage".into()).await?;
+/// let delivery = queue.consumer(1).await?.next().await.expect("the connection is open");
+/// delivery.acker.dead_letter("it does not decode").await?;
+///
+/// let dead = connection.handle(&spec.dead_letters().expect("task queues have them"));
+/// let letter = dead.consumer(1).await?.next().await.expect("it was moved there");
+/// assert_eq!(letter.dead_letter_reason.as_deref(), Some("it does not decode"));
+/// # letter.acker.ack().await
+/// # }
+/// ```
 #[async_trait]
 pub trait Acker: Send + Sync + fmt::Debug {
     /// The message was processed, and is forgotten.
@@ -192,7 +254,8 @@ pub trait Acker: Send + Sync + fmt::Debug {
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError>;
 }
 
-/// What can go wrong between a process and its broker.
+/// What can go wrong between a process and its broker. A connection that is lost is not among it: what is under way waits for
+/// the next one.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// Nobody answers there.

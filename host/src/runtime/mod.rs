@@ -3,7 +3,6 @@
 //! A [`Runtime`] belongs to a program. Over RabbitMQ its tasks are executed by workers elsewhere; in memory it holds the
 //! workers too. Directives are run *with* a runtime and know nothing of how it is connected.
 
-mod connect;
 mod task_channel;
 mod waiting;
 
@@ -14,8 +13,6 @@ use palfrey_sdk::Serializer;
 use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use connect::ConnectError;
-pub(crate) use connect::{connect, open_plugins};
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 
@@ -24,6 +21,7 @@ use crate::{
         Channel, ChannelFactory, ChannelType, CoordinatedSender, CoordinatedStream, LeaseGuard, Sender, coordinated,
     },
     config::{Config, Transport},
+    connect::{ConnectError, connect, open_plugins, open_registry},
     directive::{Directive, Encoded, Functor, IndexedStream, JobError, OperationHandle},
     engine::{Engine, EngineError},
     plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
@@ -85,6 +83,23 @@ pub(crate) struct JobLease<T> {
 impl Runtime {
     /// Connects as configured, and waits until it is known what is deployed. In memory, the workers are started.
     ///
+    /// ```no_run
+    /// # async fn example() -> anyhow::Result<()> {
+    /// use palfrey_host::{Config, Runtime, config::Transport};
+    ///
+    /// let config = Config {
+    ///     runtime: Transport::Amqp,
+    ///     amqp_uri: "amqp://user:password@broker:5672/%2f".parse()?,
+    ///     ..Config::default()
+    /// };
+    /// let runtime = Runtime::from_config(&config).await?;
+    /// for plugin in runtime.registry().list() {
+    ///     println!("{}", plugin.name());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the broker cannot be reached or refuses, or the engine of the workers cannot be set up.
     pub async fn from_config(config: &Config) -> Result<Self, ConnectError> {
@@ -99,7 +114,7 @@ impl Runtime {
                 (registry, OnceCell::new_with(Some(engine)), Some(emulator))
             }
             Transport::Amqp => {
-                let registry = connect::open_registry(&channels, config, Follow::Activations).await?;
+                let registry = open_registry(&channels, config, Follow::Activations).await?;
                 (registry, OnceCell::new(), None)
             }
         };
@@ -122,11 +137,22 @@ impl Runtime {
     /// Another worker within this process, for a program that has a loop of its own. It executes on the same slots as the
     /// workers that the runtime holds; with [`Config::workers`] set to zero it is the only one. `None` unless the runtime
     /// is in memory: elsewhere there is [`WorkerRuntime::from_config`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> anyhow::Result<()> {
+    /// use palfrey_host::{Config, Runtime};
+    ///
+    /// let runtime = Runtime::from_config(&Config { workers: 0, ..Config::default() }).await?;
+    /// let worker = runtime.worker_in_memory().expect("it is in memory");
+    /// tokio::spawn(async move { worker.main_loop(std::future::pending()).await });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn worker_in_memory(&self) -> Option<WorkerRuntime> {
         self.emulator.as_ref().map(|emulator| emulator.worker.renamed())
     }
 
-    /// The channels, for programs that have some of their own.
+    /// The channels, for programs that have some of their own: see [`ChannelFactory`].
     pub fn channels(&self) -> &ChannelFactory {
         &self.channels
     }
@@ -136,25 +162,47 @@ impl Runtime {
         self.config.serializer
     }
 
-    /// The channel that carries the tasks.
+    /// The channel that carries the tasks. Its [status](Channel::status) tells how many wait, and how many workers there are.
     pub fn task_channel(&self) -> &Channel<AnyTask> {
         &self.tasks
     }
 
     /// Checks a component and deploys it to all workers. New jobs execute it from now on; jobs under way keep what they
-    /// began with.
+    /// began with. What else can be done with a deployment is in the [registry](Self::registry).
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// let deployed = runtime.deploy(std::fs::read("target/wasm32-wasip2/release/arith.wasm")?).await?;
+    /// println!("arith {} is {}", deployed.deployment.version(), deployed.deployment.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// If it is not a component that workers can execute, the registry refuses it, or the broker fails.
+    /// [`DeployError::Engine`] if the engine that checks it cannot be set up, and as [`Registry::deploy`].
     pub async fn deploy(&self, component: impl Into<Bytes>) -> Result<Deployed, DeployError> {
         let engine = self.engine.get_or_try_init(async || Engine::new(&self.config.checking_engine())).await?;
         Ok(self.registry.deploy(component.into(), engine, &DeployOptions::default()).await?)
     }
 
-    /// Executes an operation once, by its ID and on encoded bytes.
+    /// Executes an operation once, by its ID and on encoded bytes. The encoding is the [runtime's](Self::serializer); nothing
+    /// is checked but that the operation is deployed, since bytes have no types.
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// use palfrey_sdk::Serializer;
+    ///
+    /// // `MultiplyBy(3)` on 14, for a program that does not have the type.
+    /// let (config, input) = (Serializer::Postcard.to_bytes(&3_u64)?, Serializer::Postcard.to_bytes(&14_u64)?);
+    /// let output = runtime.call("arith/multiply-by", config, input).await?;
+    /// assert_eq!(Serializer::Postcard.from_bytes::<u64>(&output)?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Directive::run`].
+    /// [`JobError::Id`] if the ID is malformed, [`JobError::Ignored`] if the operation failed in a way to be ignored, and as
+    /// [`Directive::run`].
     pub async fn call(
         &self,
         operation: &str,
@@ -190,10 +238,10 @@ impl Runtime {
     }
 
     /// Stops the workers that this runtime holds, when they have finished what they are executing, and ends the
-    /// connection.
+    /// connection. Dropping the runtime does not wait for either.
     ///
     /// # Errors
-    /// If the broker did not confirm the end.
+    /// If the broker did not confirm the end. It is ended all the same.
     pub async fn close(mut self) -> Result<(), QueueError> {
         if let Some(mut emulator) = self.emulator.take() {
             emulator.shutdown.cancel();

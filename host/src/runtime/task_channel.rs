@@ -18,7 +18,8 @@ use crate::{
     task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
 };
 
-/// An operation on one input, with whatever the sender wants back with the output.
+/// An operation on one input, with whatever the sender wants back with the output. See
+/// [`Runtime::lease_coordinated_task_channel`] for how it is sent.
 #[derive(Debug)]
 pub struct Task<'a, Op: RemoteExecute, Metadata> {
     /// The identifier that came with the lease.
@@ -40,7 +41,7 @@ pub struct TaskOutput<Op: RemoteExecute, Metadata> {
     pub output: Op::Output,
 }
 
-/// What became of a task.
+/// What became of a task: its output or its failure, each with the metadata.
 pub type TaskResult<Op, Metadata> = Result<TaskOutput<Op, Metadata>, TaskError<Metadata>>;
 
 /// Why a task has no output.
@@ -54,7 +55,7 @@ pub struct TaskError<Metadata> {
     pub error: JobError,
 }
 
-/// Sends tasks of one operation.
+/// Sends tasks of one operation. Each travels alone: batches are what [directives](crate::directive) make.
 pub struct TaskSender<Op, Metadata> {
     sender: CoordinatedSender<()>,
     stage: Stage,
@@ -66,7 +67,7 @@ impl<Op: RemoteExecute, Metadata: Serializable> TaskSender<Op, Metadata> {
     /// Sends a task, and waits until the broker has confirmed that it keeps it.
     ///
     /// # Errors
-    /// If a value cannot be encoded, the sender was closed, or the broker refuses.
+    /// [`JobError::Encode`] if a value cannot be encoded, and [`JobError::Queue`] if the sender was closed or the broker refuses.
     pub async fn publish(&self, task: &Task<'_, Op, Metadata>) -> Result<(), JobError> {
         let encode = |what: &str| {
             let what = what.to_owned();
@@ -99,7 +100,8 @@ impl<Op, Metadata> fmt::Debug for TaskSender<Op, Metadata> {
     }
 }
 
-/// The results of typed tasks, as they finish.
+/// The results of typed tasks, as they finish: a stream of [`TaskResult`] with the [`Acker`] that settles it. A result that is
+/// handed back by [`Acker::nack`] comes again.
 pub struct TaskResults<Op: RemoteExecute, Metadata> {
     results: CoordinatedStream<()>,
     outlet: Outlet<()>,
@@ -232,7 +234,32 @@ pub type CoordinatedTaskChannel<Op, Metadata> =
     (RoutingKey, TaskSender<Op, Metadata>, LeaseGuard<TaskResults<Op, Metadata>>);
 
 impl Runtime {
-    /// Leases a channel for the results of an operation, with a sender of tasks that are answered there.
+    /// Leases a channel for the results of an operation, with a sender of tasks that are answered there: what a directive of
+    /// one's own is made of.
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// use arith::FibAt;
+    /// use futures::StreamExt;
+    /// use palfrey_host::runtime::Task;
+    ///
+    /// let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, String>().await?;
+    /// for input in [10, 20, 30] {
+    ///     let metadata = format!("fib({input})");
+    ///     sender.publish(&Task { routing_key: routing_key.clone(), metadata, op: &FibAt, input }).await?;
+    /// }
+    /// drop(sender);
+    /// while let Some((result, acker)) = results.next().await {
+    ///     match result {
+    ///         Ok(done) => println!("{} = {}", done.metadata, done.output),
+    ///         Err(failed) => eprintln!("{:?} failed: {}", failed.metadata, failed.error),
+    ///     }
+    ///     acker.ack().await?;
+    /// }
+    /// results.release().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// The stream yields one result for each task. It ends when the sender was closed or dropped *and* every result was
     /// acknowledged. A transient failure is retried as its strategy says, and comes out when the retries are used up.
@@ -240,7 +267,8 @@ impl Runtime {
     /// channel, and stops what is still executed for it. The operation is pinned to what is deployed now.
     ///
     /// # Errors
-    /// If the operation is not deployed, differs from the deployed one, or the broker refuses.
+    /// [`JobError::Resolve`] if the operation is not deployed, [`JobError::Mismatch`] if it differs from the deployed one, or
+    /// [`JobError::Queue`] if the broker refuses.
     pub async fn lease_coordinated_task_channel<Op, Metadata>(
         &self,
     ) -> Result<CoordinatedTaskChannel<Op, Metadata>, JobError>

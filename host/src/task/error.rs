@@ -36,7 +36,7 @@ pub struct ExecutionError {
     pub stderr: String,
 }
 
-/// The kinds of failure.
+/// The kinds of failure. Its text is what a message begins with: `ran longer than the limit of 5s`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// The operation said that executing it again may succeed.
@@ -128,6 +128,19 @@ pub enum AfterFailure {
 
 impl ExecutionError {
     /// Decides what follows this failure in a given attempt, counted from zero.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use palfrey_host::task::{AfterFailure, Cause, ExecutionError, OperationId};
+    /// use palfrey_sdk::{FatalStrategy, RetryStrategy};
+    ///
+    /// let retry = RetryStrategy::Immediate { max_retries: 1 };
+    /// let cause = Cause::Transient { retry, exhausted: FatalStrategy::Ignore };
+    /// let failure = ExecutionError::new(OperationId::new("arith", "flaky"), cause, "not yet");
+    /// assert_eq!(failure.clone().after_attempt(0), AfterFailure::Retry(Duration::ZERO));
+    /// let AfterFailure::Ignore(last) = failure.after_attempt(1) else { panic!("the retries are used up") };
+    /// assert_eq!(last.cause, Cause::RetriesExhausted { attempts: 2, strategy: FatalStrategy::Ignore });
+    /// ```
     pub fn after_attempt(self, attempt: u32) -> AfterFailure {
         let error = match self.cause {
             Cause::Transient { retry, exhausted } => match retry.delay_after(attempt) {

@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Name of a job: the channel on which its results arrive.
+///
+/// ```
+/// use palfrey_host::task::RoutingKey;
+///
+/// assert_ne!(RoutingKey::random(), RoutingKey::random());
+/// assert_eq!(RoutingKey::from("job").as_str(), "job");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct RoutingKey(Arc<str>);
@@ -52,6 +59,14 @@ impl fmt::Display for TaskId {
 }
 
 /// SHA-256 of a component's bytes, written `sha256:<hex>`: what is executed is always named by it.
+///
+/// ```
+/// use palfrey_host::task::Digest;
+///
+/// let digest = Digest::of(b"the bytes of a component");
+/// assert_eq!(digest.to_string().parse(), Ok(digest));
+/// assert!(digest.to_string().starts_with(&digest.short()));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digest([u8; 32]);
 

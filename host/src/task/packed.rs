@@ -143,6 +143,17 @@ impl<T: AsRef<[u8]>> FromIterator<T> for Packed {
 }
 
 /// Packs elements as they come.
+///
+/// ```
+/// use palfrey_host::task::PackedBuilder;
+///
+/// let mut builder = PackedBuilder::default();
+/// builder.push(b"one");
+/// builder.push_with(|buffer| std::io::Write::write_all(buffer, b"two"))?;
+/// assert_eq!(builder.byte_len(), 6);
+/// assert_eq!(builder.build(), ["one", "two"].into_iter().collect());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct PackedBuilder {
     bytes: Vec<u8>,

@@ -17,7 +17,28 @@ pub const VERSION: u8 = 1;
 
 const PREFIX: usize = 1 + size_of::<u32>();
 
-/// A value that is sent over a channel.
+/// A value that is sent over a [channel](crate::channel). A program that has channels of its own implements it:
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::task::wire::{Message, WireError};
+///
+/// #[derive(Debug, PartialEq)]
+/// struct Note(String);
+///
+/// impl Message for Note {
+///     fn encode(&self) -> Bytes {
+///         self.0.clone().into()
+///     }
+///
+///     fn decode(bytes: Bytes) -> Result<Self, WireError> {
+///         String::from_utf8(bytes.into()).map(Self).map_err(|error| WireError::Header(error.to_string()))
+///     }
+/// }
+///
+/// let note = Note("at noon".to_owned());
+/// assert_eq!(Note::decode(note.encode()), Ok(note));
+/// ```
 pub trait Message: Sized {
     /// The bytes that travel.
     fn encode(&self) -> Bytes;

@@ -1,8 +1,48 @@
 //! Workers: generic hosts that execute tasks.
 //!
-//! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. The parts are
-//! public, so that a program can have a loop of its own. [`jobs`](self) holds what is running and what was terminated,
-//! without any I/O; `executor` runs the stages of one task on a slot.
+//! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. `jobs` holds what
+//! is running and what was terminated, without any I/O; `executor` runs the stages of one task on a slot.
+//!
+//! # A loop of one's own
+//!
+//! The parts are public. This loop executes one task after the other:
+//!
+//! ```no_run
+//! # async fn example(config: palfrey_host::Config) -> anyhow::Result<()> {
+//! use futures::StreamExt;
+//! use palfrey_host::{
+//!     WorkerRuntime,
+//!     queue::QueueError,
+//!     task::TaskOutcome,
+//!     worker::{ExecutionErr, ExecutionOk},
+//! };
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let worker = WorkerRuntime::from_config(&config).await?;
+//! let mut tasks = worker.get_task_receiver().await?;
+//! while let Some((task, acker)) = tasks.next().await {
+//!     let (outcome, execution) = worker.execute(&task, &CancellationToken::new()).await;
+//!     let sent = match outcome {
+//!         TaskOutcome::Executed { outputs, failed } => {
+//!             worker.dispatch_ok(ExecutionOk { task: &task, outputs, failed, execution }).await
+//!         }
+//!         TaskOutcome::Failed(err) => worker.dispatch_fatal(ExecutionErr { task: &task, err, execution }).await,
+//!     };
+//!     let settled = match sent {
+//!         // The broker has the result, or nobody waits for it any more.
+//!         Ok(()) | Err(QueueError::NoSuchQueue(_)) => acker.ack().await,
+//!         Err(_) => acker.nack().await,
+//!     };
+//!     if let Err(error) = settled {
+//!         eprintln!("{error}"); // The task comes again, and its second result is dropped.
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `main_loop` does more: it keeps all slots busy, hears what workers are told and stops the jobs that were terminated, fails a
+//! job whose outputs are larger than a message may be, and finishes what is under way when it is told to stop.
 
 mod executor;
 mod jobs;
@@ -19,10 +59,10 @@ use self::jobs::Jobs;
 use crate::{
     channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
     config::Config,
+    connect::{ConnectError, connect, open_plugins},
     engine::Engine,
     plugin::Plugins,
     queue::{Acker, QueueError},
-    runtime::ConnectError,
     task::{
         AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, Packed, RoutingKey, TaskOutcome, WorkerReport,
         wire::{Message, WireError, decode_header, encode_header},
@@ -37,6 +77,18 @@ const IPC_ROUTING_KEY: &str = "palfrey.ipc";
 const TERMINATED_FOR: Duration = Duration::from_secs(60);
 
 /// What every worker is told.
+///
+/// A [main loop](WorkerRuntime::main_loop) stops the job's running tasks within milliseconds and drops its queued ones. Jobs
+/// that fail or are dropped send it by themselves. This ends one by its ID, from anywhere:
+///
+/// ```no_run
+/// # async fn example(worker: palfrey_host::WorkerRuntime, job: palfrey_host::task::RoutingKey) -> anyhow::Result<()> {
+/// use palfrey_host::worker::WorkerIpc;
+///
+/// worker.get_ipc_sender().await?.publish(&WorkerIpc::Terminate { routing_key: job }).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerIpc {
     /// Nobody wants the results of this job any more.
@@ -56,7 +108,7 @@ impl Message for WorkerIpc {
     }
 }
 
-/// A task that was executed.
+/// A task that was executed, for [`WorkerRuntime::dispatch_ok`].
 #[derive(Debug)]
 pub struct ExecutionOk<'a> {
     /// The task.
@@ -69,7 +121,7 @@ pub struct ExecutionOk<'a> {
     pub execution: Duration,
 }
 
-/// A task that has no outputs.
+/// A task that has no outputs, for [`WorkerRuntime::dispatch_fatal`].
 #[derive(Debug)]
 pub struct ExecutionErr<'a> {
     /// The task.
@@ -80,7 +132,29 @@ pub struct ExecutionErr<'a> {
     pub execution: Duration,
 }
 
-/// A worker: takes tasks from a channel and executes them on the slots of an engine.
+/// A worker: takes tasks from a channel and executes them on the slots of an engine. Clones share everything.
+///
+/// ```no_run
+/// # async fn example() -> anyhow::Result<()> {
+/// use palfrey_host::{Config, WorkerRuntime, config::Transport};
+///
+/// let config = Config {
+///     runtime: Transport::Amqp,
+///     amqp_uri: "amqp://user:password@broker:5672/%2f".parse()?,
+///     limits: vec!["time=1m".parse()?],
+///     ..Config::default()
+/// };
+/// let worker = WorkerRuntime::from_config(&config).await?;
+/// worker.main_loop(async { _ = tokio::signal::ctrl_c().await }).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A [loop of one's own](self#a-loop-of-ones-own) is made of its parts. A worker on [`Transport::InMemory`] has a broker that
+/// nobody else is connected to: [`Runtime::worker_in_memory`] gives one that shares the runtime's.
+///
+/// [`Transport::InMemory`]: crate::config::Transport::InMemory
+/// [`Runtime::worker_in_memory`]: crate::Runtime::worker_in_memory
 #[derive(Debug, Clone)]
 pub struct WorkerRuntime {
     channels: ChannelFactory,
@@ -97,10 +171,10 @@ impl WorkerRuntime {
     /// If the broker cannot be reached or refuses, or the engine cannot be set up, such as when the cache folder is not
     /// writable.
     pub async fn from_config(config: &Config) -> Result<Self, ConnectError> {
-        let connection = crate::runtime::connect(config).await?;
+        let connection = connect(config).await?;
         let channels = ChannelFactory::new(connection, config.prefetch());
         let engine = Engine::new(&config.engine())?;
-        let plugins = crate::runtime::open_plugins(&channels, &engine, config).await?;
+        let plugins = open_plugins(&channels, &engine, config).await?;
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
         Ok(Self::new(channels, tasks, plugins, engine))
     }
@@ -124,7 +198,7 @@ impl WorkerRuntime {
         &self.plugins
     }
 
-    /// The tasks, as they come.
+    /// The tasks, as they come. At most [`Config::prefetch`] of them are unacknowledged at a time.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses.
@@ -132,7 +206,7 @@ impl WorkerRuntime {
         self.tasks.receiver().await
     }
 
-    /// A sender of results to a job.
+    /// A sender of results to a job. Whether the job still exists is found out when something is sent.
     ///
     /// # Errors
     /// If the connection is closed.
@@ -140,7 +214,7 @@ impl WorkerRuntime {
         self.channels.leased(routing_key).sender().await
     }
 
-    /// A sender to all workers.
+    /// A sender to all workers: see [`WorkerIpc`].
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses.
@@ -148,7 +222,7 @@ impl WorkerRuntime {
         ipc_channel(&self.channels).await?.sender().await
     }
 
-    /// What all workers are told, as it comes.
+    /// What all workers are told, as it comes. Every receiver hears all of it, from the time it was made.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses.
@@ -164,6 +238,9 @@ impl WorkerRuntime {
 
     /// Executes a task on a free slot. Returns what became of it, and how long guest code ran. The guest is stopped when
     /// `cancel` says so, and also when the future is dropped.
+    ///
+    /// Nothing is sent and nothing acknowledged: see [the loop](self#a-loop-of-ones-own). A task whose plugin cannot be had ends
+    /// as [`TaskOutcome::Failed`], like every other failure.
     pub async fn execute(&self, task: &AnyTask, cancel: &CancellationToken) -> (TaskOutcome, Duration) {
         let cancel = cancel.child_token();
         let _stop = cancel.clone().drop_guard();
@@ -235,6 +312,8 @@ impl WorkerRuntime {
     }
 
     /// Takes tasks and executes them until `shutdown` is ready. Then no more are taken, and those under way are finished.
+    /// Those that wait for a slot count as well, [`Config::prefetch`] in all at the most. Dropping the future instead stops the
+    /// guests, and the broker gives their tasks to other workers.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.

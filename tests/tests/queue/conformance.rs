@@ -48,6 +48,7 @@ on_every_queue! {
     a_queue_that_does_not_exist_is_an_error
     messages_to_a_missing_queue_fail_alone
     declaring_twice_is_harmless_and_as_another_kind_refused
+    processes_that_start_at_once_all_get_their_queues
     a_message_over_the_limit_is_refused
     messages_of_any_size_arrive_unchanged
     thousands_published_at_once_all_arrive
@@ -386,6 +387,24 @@ async fn declaring_twice_is_harmless_and_as_another_kind_refused(world: World) {
     let error = connection.declare(&other).await.unwrap_err();
     assert!(matches!(error, QueueError::Broker { .. }), "{error}");
     assert!(error.to_string().contains(&other.name), "{error}");
+}
+
+async fn processes_that_start_at_once_all_get_their_queues(world: World) {
+    // A broker may say that a queue exists before it can be read.
+    let connections = join_all((0..4).map(|_| world.connect())).await;
+    for round in 0..8 {
+        for kind in [Tasks, Log, Broadcast] {
+            let spec = QueueSpec::new(format!("{}-{round}", world.spec(kind).name), kind);
+            let readers = connections.iter().map(async |connection| {
+                let queue = connection.declare(&spec).await?;
+                queue.status().await?;
+                queue.consumer(1).await
+            });
+            for reader in soon(join_all(readers)).await {
+                reader.map(drop).unwrap();
+            }
+        }
+    }
 }
 
 async fn a_message_over_the_limit_is_refused(world: World) {

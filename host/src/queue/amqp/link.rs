@@ -22,11 +22,17 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 /// A broker that does not confirm the end by then is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often work may end with the broker ending the connection, until the work is held to be the reason.
-const MAX_SEVERED: u32 = 5;
+/// How often work may end in a way that should pass, until the work is held to be the reason. The pauses amount to five
+/// seconds.
+const MAX_DOUBTS: u32 = 8;
 
-/// AMQP's reply code.
+/// AMQP's reply codes.
 const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
+
+/// What RabbitMQ says of a stream that somebody has just declared and whose process is not there yet. (In a cluster it also
+/// says so of a stream that this node has no copy of.)
+const NO_REPLICA: &str = "does not have a replica on the local node";
 
 /// A handle to the connection; clones share it. A task of its own supervises it and ends with the token.
 #[derive(Debug, Clone)]
@@ -77,7 +83,7 @@ impl Link {
         F: Future<Output = lapin::Result<T>>,
     {
         let mut pauses = BACKOFF.build();
-        let mut severed = 0;
+        let mut doubts = 0;
         loop {
             let connection = self.connection().await?;
             let attempt = async { work(connection.create_channel().await?).await };
@@ -85,11 +91,10 @@ impl Link {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            // The broker ends the whole connection for somebody's mistake. If that goes on, it is probably this one.
-            severed += u32::from(error.is_amqp_hard_error());
+            doubts += u32::from(is_doubtful(&error));
             match Verdict::of(&error) {
                 Verdict::Missing => return Err(QueueError::NoSuchQueue(queue.to_owned())),
-                Verdict::Lost if severed < MAX_SEVERED => debug!(queue, action, %error, "trying again"),
+                Verdict::Lost if doubts < MAX_DOUBTS => debug!(queue, action, %error, "trying again"),
                 Verdict::Lost | Verdict::Refused => {
                     return Err(QueueError::Broker { action: format!("{action} `{queue}`"), source: error.into() });
                 }
@@ -119,8 +124,7 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn of(error: &lapin::Error) -> Self {
         match error.kind() {
-            // Of the connection, not of the channel: it tells everybody on it what one of them did.
-            ErrorKind::ProtocolError(_) if error.is_amqp_hard_error() => Self::Lost,
+            ErrorKind::ProtocolError(_) if is_doubtful(error) => Self::Lost,
             ErrorKind::ProtocolError(refusal) => match refusal.get_id() {
                 // The same code tells of a queue that exists and whose process is not there yet, after a restart.
                 NOT_FOUND if refusal.get_message().as_str().contains("- no ") => Self::Missing,
@@ -131,6 +135,19 @@ impl Verdict {
             _ => Self::Lost,
         }
     }
+}
+
+/// Whether the error should pass, and may not.
+fn is_doubtful(error: &lapin::Error) -> bool {
+    let is_about_a_replica = || match error.kind() {
+        ErrorKind::ProtocolError(refusal) => {
+            refusal.get_id() == PRECONDITION_FAILED && refusal.get_message().as_str().contains(NO_REPLICA)
+        }
+        _ => false,
+    };
+    // Of the connection, not of the channel: it tells everybody on it what one of them did. If that goes on, it is probably
+    // this one.
+    error.is_amqp_hard_error() || is_about_a_replica()
 }
 
 struct Supervisor {
