@@ -350,6 +350,7 @@ impl<'a> Job<'a> {
             return Err(JobError::Protocol { worker: report.worker.clone(), reason });
         }
         if self.folds() {
+            self.leave_out(piece, failed)?;
             match outputs.get(0) {
                 Some(partial) if piece.range.is_empty() => self.empty = Some(partial),
                 Some(partial) => {
@@ -377,6 +378,19 @@ impl<'a> Job<'a> {
                 self.done += 1;
                 self.ready.push_back((index, output));
             }
+        }
+        Ok(())
+    }
+
+    /// Deals with what a worker left out of a fold because it failed in a way to be ignored.
+    fn leave_out(&self, piece: &Piece, failed: Vec<ElementFailure>) -> Result<(), JobError> {
+        for failure in failed {
+            let error = ExecutionError { element: piece.element(failure.index), ..failure.error };
+            if let Inputs::Partials = piece.inputs {
+                // The elements in a partial result did not fail. A worker cannot tell it from an element.
+                return Err(error.into());
+            }
+            tracing::debug!(%error, "an element was left out, as its operation asks for");
         }
         Ok(())
     }

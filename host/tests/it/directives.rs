@@ -14,11 +14,7 @@ use palfrey_host::{Config, JobError, directive::*};
 use palfrey_sdk::Serializer;
 use text::{CharToString, Concat};
 
-use crate::{runtime, two_workers};
-
-fn fixed(size: usize) -> JobOptions {
-    JobOptions::default().batch_size(BatchSize::Fixed(NonZeroUsize::new(size).unwrap()))
-}
+use crate::{fixed, runtime, two_workers};
 
 #[tokio::test]
 async fn values_come_back_in_the_order_of_the_source() {

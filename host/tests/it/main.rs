@@ -3,16 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cli;
+mod contrary;
 mod directives;
 mod engine;
 mod failures;
+mod log;
+mod plugins;
 mod registry;
+mod speech;
+mod strategies;
 mod task_channel;
 mod workers;
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
-use palfrey_host::{Config, Runtime};
+use palfrey_host::{
+    Config, Runtime,
+    directive::{BatchSize, JobOptions},
+};
 
 /// Where everything is built: this test is `<target>/<profile>/deps/<test>`, wherever cargo was told to put `<target>`.
 fn target() -> PathBuf {
@@ -50,4 +58,9 @@ async fn two_workers() -> Runtime {
 /// No workers: the test has its own.
 async fn no_workers() -> Runtime {
     runtime(Config { workers: 0, ..Config::default() }, &["arith", "text"]).await
+}
+
+/// Batches of so many elements.
+fn fixed(size: usize) -> JobOptions {
+    JobOptions::default().batch_size(BatchSize::Fixed(NonZeroUsize::new(size).unwrap()))
 }

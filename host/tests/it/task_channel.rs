@@ -2,9 +2,11 @@
 
 use arith::{Divide, FibAt, Flaky};
 use futures::StreamExt;
-use palfrey_host::{JobError, runtime::Task};
+use palfrey_host::{Config, JobError, runtime::Task, task::Cause};
+use palfrey_sdk::{FatalStrategy, RetryStrategy};
+use speaker::Stubborn;
 
-use crate::{no_workers, two_workers};
+use crate::{no_workers, runtime, two_workers};
 
 #[tokio::test]
 async fn results_come_back_with_their_metadata_and_the_stream_ends() {
@@ -72,6 +74,29 @@ async fn a_transient_failure_is_retried_before_it_comes_out() {
     }
     outputs.sort_unstable();
     assert_eq!(outputs, [0, 2, 4]);
+}
+
+#[tokio::test]
+async fn a_failure_to_be_ignored_comes_out_and_the_stream_goes_on() {
+    let runtime = runtime(Config::default(), &["speaker"]).await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<Stubborn, u64>().await.unwrap();
+    let op = &Stubborn { retry: RetryStrategy::Immediate { max_retries: 2 }, exhausted: FatalStrategy::Ignore };
+    for input in [0, 3, 2] {
+        sender.publish(&Task { routing_key: routing_key.clone(), metadata: input, op, input }).await.unwrap();
+    }
+    drop(sender);
+    let (mut outputs, mut failures) = (Vec::new(), Vec::new());
+    while let Some((result, acker)) = results.next().await {
+        match result {
+            Ok(output) => outputs.push(output.output),
+            Err(failure) => failures.push((failure.metadata, failure.error.execution().unwrap().cause.clone())),
+        }
+        acker.ack().await.unwrap();
+    }
+    outputs.sort_unstable();
+    assert_eq!(outputs, [0, 2]);
+    let exhausted = Cause::RetriesExhausted { attempts: 3, strategy: FatalStrategy::Ignore };
+    assert_eq!(failures, [(Some(3), exhausted)]);
 }
 
 #[tokio::test]

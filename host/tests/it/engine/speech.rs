@@ -1,36 +1,11 @@
 //! What guests log, print and report.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use palfrey_host::engine::{Call, Progress};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::guests::{call, inputs, plugin, stopped};
-
-/// Everything that is written to the log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::log::Log;
 
 /// The lines of the log while a call was executed under a span, as JSON.
 fn log_of(call: &Call<'_>) -> Vec<serde_json::Value> {
@@ -40,9 +15,9 @@ fn log_of(call: &Call<'_>) -> Vec<serde_json::Value> {
         let _span = tracing::info_span!("task", id = 5).entered();
         plugin().map(call, &inputs()).ok();
     });
-    let log = log.0.lock().unwrap();
-    let lines = std::str::from_utf8(&log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
-    lines.filter(|line: &serde_json::Value| line["target"] == "palfrey::guest").collect()
+    let mut lines = log.lines();
+    lines.retain(|line| line["target"] == "palfrey::guest");
+    lines
 }
 
 fn messages(lines: &[serde_json::Value]) -> Vec<&str> {
