@@ -80,7 +80,13 @@ pub fn coordinated<T: Send + Sync + 'static>(
     results: Receiver<AnyTaskResult>,
 ) -> (CoordinatedSender<T>, CoordinatedStream<T>) {
     let shared = Arc::new(Shared {
-        record: Mutex::new(Record { waiting: HashMap::new(), unacknowledged: 0, next_id: 0, senders: 1 }),
+        record: Mutex::new(Record {
+            waiting: HashMap::new(),
+            unacknowledged: 0,
+            abandoned: false,
+            next_id: 0,
+            senders: 1,
+        }),
         changed: AtomicWaker::new(),
     });
     let sender = CoordinatedSender { outlet: Outlet { sender, shared: shared.clone() }, open: true };
@@ -98,6 +104,8 @@ struct Record<T> {
     waiting: HashMap<TaskId, Arc<Sent<T>>>,
     /// Results that were handed out and not yet acknowledged.
     unacknowledged: usize,
+    /// Whether a task may have been sent whose result nobody waits for.
+    abandoned: bool,
     next_id: u64,
     /// Open senders.
     senders: usize,
@@ -221,13 +229,12 @@ impl<T: Send + Sync + 'static> Outlet<T> {
             record.waiting.insert(id, Arc::new(Sent { task, tag }));
             (id, message)
         };
-        let (sender, shared) = (self.sender.clone(), self.shared.clone());
+        let sender = self.sender.clone();
+        let unsent = Unsent { shared: Some(self.shared.clone()), id };
         async move {
-            let sent = sender.publish_encoded(message).await;
-            if sent.is_err() {
-                shared.change(|record| record.waiting.remove(&id));
-            }
-            sent
+            sender.publish_encoded(message).await?;
+            unsent.arrived();
+            Ok(())
         }
     }
 }
@@ -235,6 +242,29 @@ impl<T: Send + Sync + 'static> Outlet<T> {
 impl<T> Clone for Outlet<T> {
     fn clone(&self) -> Self {
         Self { sender: self.sender.clone(), shared: self.shared.clone() }
+    }
+}
+
+/// A task on its way. Unless it arrives its result is not waited for, also if nobody awaits the sending any more.
+struct Unsent<T> {
+    shared: Option<Arc<Shared<T>>>,
+    id: TaskId,
+}
+
+impl<T> Unsent<T> {
+    fn arrived(mut self) {
+        self.shared = None;
+    }
+}
+
+impl<T> Drop for Unsent<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.change(|record| {
+                record.waiting.remove(&self.id);
+                record.abandoned = true;
+            });
+        }
     }
 }
 
@@ -251,7 +281,7 @@ impl<T: Send + Sync + 'static> CoordinatedStream<T> {
         let shared = self.shared.clone();
         move || {
             let record = shared.record();
-            record.waiting.is_empty() && record.unacknowledged == 0
+            record.waiting.is_empty() && record.unacknowledged == 0 && !record.abandoned
         }
     }
 }
@@ -298,7 +328,8 @@ impl<T: Send + Sync + 'static> Stream for CoordinatedStream<T> {
                 });
                 continue;
             };
-            let acker = Box::new(ComposedAcker { transport, shared: self.shared.clone(), sent: sent.clone() });
+            let coordination = Coordination { shared: self.shared.clone(), sent: Some(sent.clone()) };
+            let acker = Box::new(ComposedAcker { transport, coordination });
             return Poll::Ready(Some(Settled { sent, result, acker }));
         }
         Poll::Pending
@@ -317,49 +348,72 @@ impl<T> fmt::Debug for CoordinatedStream<T> {
     }
 }
 
-/// Settles the delivery at the broker, and then the record.
+/// Settles the delivery at the broker, and the record. Dropping it hands the result back, as a transport's acker does.
 struct ComposedAcker<T> {
+    // In this order: a result must be waited for before it can come again.
+    coordination: Coordination<T>,
     transport: Box<dyn Acker>,
-    shared: Arc<Shared<T>>,
-    sent: Arc<Sent<T>>,
 }
 
-impl<T> ComposedAcker<T> {
-    /// A stale delivery comes once more. The record has forgotten its task by then, so that it is dropped as a duplicate:
-    /// for whoever acknowledges, it is settled.
-    fn forget(shared: &Shared<T>, transport: Result<(), QueueError>) -> Result<(), QueueError> {
-        match transport {
-            Ok(()) | Err(QueueError::Stale) => {
-                shared.change(|record| record.unacknowledged -= 1);
-                Ok(())
-            }
-            Err(error) => Err(error),
+/// A result that was handed out. Dropping it waits for the result again.
+struct Coordination<T> {
+    shared: Arc<Shared<T>>,
+    /// Taken when the result is settled.
+    sent: Option<Arc<Sent<T>>>,
+}
+
+impl<T> Coordination<T> {
+    /// The task is done with. A delivery that is stale comes once more, and is dropped as a duplicate then.
+    fn forget(&mut self) {
+        if self.sent.take().is_some() {
+            self.shared.change(|record| record.unacknowledged -= 1);
         }
+    }
+}
+
+impl<T> Drop for Coordination<T> {
+    fn drop(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            self.shared.change(|record| {
+                record.unacknowledged -= 1;
+                record.waiting.insert(sent.task.id, sent);
+            });
+        }
+    }
+}
+
+/// For whoever settles, a delivery that is stale is settled: the record knows better.
+fn settled(transport: Result<(), QueueError>) -> Result<(), QueueError> {
+    match transport {
+        Err(QueueError::Stale) => Ok(()),
+        other => other,
     }
 }
 
 #[async_trait]
 impl<T: Send + Sync + 'static> Acker for ComposedAcker<T> {
     async fn ack(self: Box<Self>) -> Result<(), QueueError> {
-        let settled = self.transport.ack().await;
-        Self::forget(&self.shared, settled)
+        let Self { mut coordination, transport } = *self;
+        let acknowledged = settled(transport.ack().await);
+        if acknowledged.is_ok() {
+            coordination.forget();
+        }
+        acknowledged
     }
 
     async fn nack(self: Box<Self>) -> Result<(), QueueError> {
-        // Remembered before it is handed back, so that it cannot come again unknown.
-        self.shared.change(|record| {
-            record.unacknowledged -= 1;
-            record.waiting.insert(self.sent.task.id, self.sent.clone());
-        });
-        match self.transport.nack().await {
-            Ok(()) | Err(QueueError::Stale) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let Self { coordination, transport } = *self;
+        drop(coordination);
+        settled(transport.nack().await)
     }
 
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {
-        let settled = self.transport.dead_letter(reason).await;
-        Self::forget(&self.shared, settled)
+        let Self { mut coordination, transport } = *self;
+        let moved = settled(transport.dead_letter(reason).await);
+        if moved.is_ok() {
+            coordination.forget();
+        }
+        moved
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{Stream, future::BoxFuture};
+use tokio_util::task::TaskTracker;
 
 /// A value, usually a stream, that rests on a leased channel. Dropping it releases the lease.
 ///
@@ -35,12 +36,13 @@ pub struct LeaseGuard<S> {
 struct Lease {
     release: Option<BoxFuture<'static, ()>>,
     runtime: tokio::runtime::Handle,
+    releases: TaskTracker,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(release) = self.release.take() {
-            self.runtime.spawn(release);
+            self.releases.spawn_on(release, &self.runtime);
         }
     }
 }
@@ -51,8 +53,20 @@ impl<S> LeaseGuard<S> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(leased: S, release: impl Future<Output = ()> + Send + 'static) -> Self {
-        let lease = Lease { release: Some(Box::pin(release)), runtime: tokio::runtime::Handle::current() };
-        Self { leased, lease }
+        Self::tracked(leased, release, TaskTracker::new())
+    }
+
+    /// Guards a value. Whoever has the tracker can wait for the releases of guards that were dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn tracked(
+        leased: S,
+        release: impl Future<Output = ()> + Send + 'static,
+        releases: TaskTracker,
+    ) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        Self { leased, lease: Lease { release: Some(Box::pin(release)), runtime, releases } }
     }
 
     /// Releases the lease and waits until that is done.

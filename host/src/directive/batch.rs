@@ -29,6 +29,9 @@ const TARGET: Duration = Duration::from_millis(25);
 /// A batch is full at this many bytes, whatever its number of elements.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
+/// Outputs of a batch should have no more bytes than this, far below what a message or an output may have.
+const MAX_OUTPUT: usize = 8 << 20;
+
 /// The most elements in a batch: their offsets then take as much room as the smallest elements.
 const MAX_ELEMENTS: usize = 1 << 16;
 
@@ -42,8 +45,8 @@ const MAX_ELEMENTS: usize = 1 << 16;
 pub(crate) struct BatchRule {
     size: BatchSize,
     allowed: usize,
-    /// Seconds per element: an exponentially weighted mean.
-    per_element: Option<f64>,
+    /// Seconds and bytes of output per element: exponentially weighted means.
+    per_element: Option<(f64, f64)>,
 }
 
 impl BatchRule {
@@ -51,16 +54,21 @@ impl BatchRule {
         Self { size, allowed: 1, per_element: None }
     }
 
-    /// Learns from an executed batch.
-    pub(crate) fn observe(&mut self, elements: usize, execution: Duration) {
+    /// Learns from an executed batch: what its outputs took in bytes, and its execution in time.
+    pub(crate) fn observe(&mut self, elements: usize, output: usize, execution: Duration) {
         const WEIGHT: f64 = 0.25;
         if elements == 0 {
             return;
         }
-        let measured = execution.as_secs_f64() / elements as f64;
-        let mean = self.per_element.map_or(measured, |mean| mean + WEIGHT * (measured - mean));
-        self.per_element = Some(mean);
-        let wanted = if mean > 0.0 { TARGET.as_secs_f64() / mean } else { MAX_ELEMENTS as f64 };
+        let mean =
+            |before: Option<f64>, measured: f64| before.map_or(measured, |mean| mean + WEIGHT * (measured - mean));
+        let time = mean(self.per_element.map(|(time, _)| time), execution.as_secs_f64() / elements as f64);
+        let bytes = mean(self.per_element.map(|(_, bytes)| bytes), output as f64 / elements as f64);
+        self.per_element = Some((time, bytes));
+        let most = MAX_ELEMENTS as f64;
+        let in_time = if time > 0.0 { TARGET.as_secs_f64() / time } else { most };
+        let in_bytes = if bytes > 0.0 { MAX_OUTPUT as f64 / bytes } else { most };
+        let wanted = in_time.min(in_bytes);
         let reachable = self.allowed.max(elements.saturating_mul(2));
         self.allowed = (wanted as usize).clamp(1, reachable.min(MAX_ELEMENTS));
     }
@@ -91,7 +99,7 @@ mod tests {
         (0..batches)
             .map(|_| {
                 let size = rule.next(None, 4);
-                rule.observe(size, per_element * size as u32);
+                rule.observe(size, 0, per_element * size as u32);
                 size
             })
             .collect()
@@ -117,14 +125,14 @@ mod tests {
         let mut rule = BatchRule::new(BatchSize::Measured);
         for _ in 0..20 {
             let size = rule.next(None, 1);
-            rule.observe(size, Duration::from_micros(1) * size as u32);
+            rule.observe(size, 0, Duration::from_micros(1) * size as u32);
         }
         let fast = rule.next(None, 1);
-        rule.observe(1, Duration::from_secs(10));
+        rule.observe(1, 0, Duration::from_secs(10));
         assert_eq!(rule.next(None, 1), 1);
         for _ in 0..100 {
             let size = rule.next(None, 1);
-            rule.observe(size, Duration::from_micros(1) * size as u32);
+            rule.observe(size, 0, Duration::from_micros(1) * size as u32);
         }
         assert!(rule.next(None, 1) > fast / 2);
     }
@@ -134,7 +142,7 @@ mod tests {
         let mut rule = BatchRule::new(BatchSize::Measured);
         for _ in 0..20 {
             let size = rule.next(None, 4);
-            rule.observe(size, Duration::from_nanos(100) * size as u32);
+            rule.observe(size, 0, Duration::from_nanos(100) * size as u32);
         }
         assert_eq!(rule.next(Some(800), 4), 100);
         assert_eq!(rule.next(Some(1), 4), 1);
@@ -142,9 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn large_outputs_travel_in_small_batches() {
+        let mut rule = BatchRule::new(BatchSize::Measured);
+        for _ in 0..20 {
+            let size = rule.next(None, 4);
+            rule.observe(size, size * (1 << 20), Duration::from_micros(1) * size as u32);
+        }
+        assert_eq!(rule.next(None, 4), 8);
+    }
+
+    #[test]
     fn a_fixed_size_stays() {
         let mut rule = BatchRule::new(BatchSize::Fixed(NonZeroUsize::new(7).unwrap()));
-        rule.observe(7, Duration::from_secs(100));
+        rule.observe(7, 0, Duration::from_secs(100));
         assert_eq!(rule.next(Some(3), 4), 7);
     }
 }

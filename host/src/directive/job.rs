@@ -51,28 +51,27 @@ pub(crate) struct Piece {
     inputs: Inputs,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inputs {
-    /// The elements of the range, but for those left out because they failed in a way to be ignored.
-    Elements { left_out: Vec<u64> },
+    /// The elements of the range, or none of them if the only one failed in a way to be ignored.
+    Elements,
     /// Partial results of a fold.
     Partials,
 }
 
 impl Piece {
     fn elements(range: Range<u64>) -> Self {
-        Self { range, inputs: Inputs::Elements { left_out: Vec::new() } }
+        Self { range, inputs: Inputs::Elements }
     }
 
-    /// Index in the source of the element at a position of the task's batch.
-    fn element(&self, position: u32) -> Option<u64> {
-        match &self.inputs {
-            Inputs::Partials => None,
-            Inputs::Elements { left_out } => {
-                let position = position as usize;
-                self.range.clone().filter(|index| left_out.binary_search(index).is_err()).nth(position)
-            }
-        }
+    /// The elements at some positions of this piece's batch.
+    fn part(&self, positions: &Range<usize>) -> Self {
+        Self::elements(self.range.start + positions.start as u64..self.range.start + positions.end as u64)
+    }
+
+    /// Index in the source of what is at a position of the batch. A partial result has none.
+    fn element(&self, position: u64) -> Option<u64> {
+        (self.inputs == Inputs::Elements).then(|| self.range.start + position)
     }
 }
 
@@ -80,10 +79,17 @@ enum Event {
     Pulled(Pulled),
     Settled(Box<Settled<Piece>>),
     Published(Result<(), QueueError>),
-    Retry(Box<(AnyTask, Piece)>),
+    Retry(Box<Retry>),
     Lost,
     Stalled,
     TimedOut,
+}
+
+/// A task that is sent again.
+struct Retry {
+    piece: Piece,
+    inputs: Packed,
+    attempt: u32,
 }
 
 enum Pulled {
@@ -112,7 +118,7 @@ pub(crate) struct Job<'a> {
     bytes_in_flight: usize,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
     /// Tasks that wait for their next attempt.
-    retries: FuturesUnordered<BoxFuture<'static, (AnyTask, Piece)>>,
+    retries: FuturesUnordered<BoxFuture<'static, Retry>>,
     /// Outputs that the reader has not taken.
     ready: VecDeque<(u64, Bytes)>,
     tree: FoldTree,
@@ -120,8 +126,8 @@ pub(crate) struct Job<'a> {
     empty: Option<Bytes>,
     deadline: Option<Instant>,
     last_result: Instant,
-    /// What the job waits for, once it has said so.
-    stalled: Option<String>,
+    /// Whether the job has said what it waits for.
+    stalled: bool,
 }
 
 impl<'a> Job<'a> {
@@ -132,9 +138,16 @@ impl<'a> Job<'a> {
         plan: &Plan<'_>,
         options: JobOptions,
     ) -> Result<Self, JobError> {
-        let stages = resolve_when_deployed(runtime, plan, &options).await?;
-        let lease = runtime.lease_job().await?;
-        let now = Instant::now();
+        // A time that is too far away for the clock is none.
+        let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let stages = resolve_when_deployed(runtime, plan, &options, deadline).await?;
+        let lease = tokio::select! {
+            lease = runtime.lease_job() => lease?,
+            () = sleep_until(deadline) => {
+                let timeout = options.timeout.unwrap_or_default();
+                return Err(JobError::Timeout { timeout, waiting_for: "the broker, to lease a channel".to_owned() });
+            }
+        };
         Ok(Self {
             source,
             source_ended: false,
@@ -153,9 +166,9 @@ impl<'a> Job<'a> {
             ready: VecDeque::new(),
             tree: FoldTree::default(),
             empty: None,
-            deadline: options.timeout.map(|timeout| now + timeout),
-            last_result: now,
-            stalled: None,
+            deadline,
+            last_result: Instant::now(),
+            stalled: false,
             options,
         })
     }
@@ -223,8 +236,8 @@ impl<'a> Job<'a> {
             Event::Pulled(Pulled::Failed(error)) => Err(error),
             Event::Published(sent) => Ok(sent?),
             Event::Retry(retry) => {
-                let (task, piece) = *retry;
-                self.publish(task, piece);
+                let Retry { piece, inputs, attempt } = *retry;
+                self.send(piece, inputs, attempt);
                 Ok(())
             }
             Event::Lost => Err(QueueError::Closed.into()),
@@ -243,7 +256,7 @@ impl<'a> Job<'a> {
         let pulls = !self.source_ended && in_flight < window && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
-        let stall = self.stalled.is_none().then(|| self.last_result + STALL);
+        let stall = (!self.stalled).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, deadline, .. } = self;
 
         let pull = poll_fn(|context| {
@@ -287,7 +300,7 @@ impl<'a> Job<'a> {
 
     fn send(&mut self, piece: Piece, inputs: Packed, attempt: u32) {
         let stages = match piece.inputs {
-            Inputs::Elements { .. } => self.stages.clone(),
+            Inputs::Elements => self.stages.clone(),
             Inputs::Partials => self.stages[self.stages.len() - 1..].to_vec(),
         };
         let task = AnyTask {
@@ -299,10 +312,10 @@ impl<'a> Job<'a> {
             stages,
             inputs,
         };
-        self.publish(task, piece);
-    }
-
-    fn publish(&mut self, task: AnyTask, piece: Piece) {
+        if self.in_flight() == 0 {
+            // Nothing could have been answered before.
+            self.last_result = Instant::now();
+        }
         self.bytes_in_flight += task.inputs.bytes().len();
         self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
     }
@@ -311,21 +324,22 @@ impl<'a> Job<'a> {
         let Settled { sent, result, acker } = settled;
         let (task, piece) = (&sent.task, &sent.tag);
         self.last_result = Instant::now();
-        self.stalled = None;
+        self.stalled = false;
         self.bytes_in_flight -= task.inputs.bytes().len();
         self.slots.insert(result.report.worker.clone(), result.report.slots as usize);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
-                if let Inputs::Elements { .. } = piece.inputs {
-                    self.rule.observe(task.inputs.len(), result.report.execution);
+                if piece.inputs == Inputs::Elements {
+                    self.rule.observe(task.inputs.len(), outputs.bytes().len(), result.report.execution);
                 }
                 self.take_outputs(task, piece, &outputs, failed, &result.report)?;
             }
-            TaskOutcome::Failed(error) => self.retry_task(task, piece, error)?,
+            TaskOutcome::Failed(error) => self.take_failure(task, piece, error)?,
         }
         acker.ack().await?;
         if let Some(report) = &self.options.progress {
-            let total = self.source.remaining().map(|remaining| self.pulled + remaining);
+            let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
+            let total = remaining.map(|remaining| self.pulled + remaining);
             report(JobProgress { done: self.done, taken: self.pulled, total });
         }
         Ok(())
@@ -339,15 +353,11 @@ impl<'a> Job<'a> {
         failed: Vec<ElementFailure>,
         report: &WorkerReport,
     ) -> Result<(), JobError> {
-        let expected = if self.folds() { 1 } else { task.inputs.len().saturating_sub(failed.len()) };
-        if outputs.len() != expected {
-            let reason = format!(
-                "{} inputs and {} failures, but {} outputs instead of {expected}",
-                task.inputs.len(),
-                failed.len(),
-                outputs.len()
-            );
-            return Err(JobError::Protocol { worker: report.worker.clone(), reason });
+        let protocol = |reason: String| JobError::Protocol { worker: report.worker.clone(), reason };
+        let (inputs, fails) = (task.inputs.len(), failed.len());
+        let fits = if self.folds() { outputs.len() == 1 } else { outputs.len() + fails == inputs };
+        if !fits {
+            return Err(protocol(format!("{inputs} inputs became {} outputs and {fails} failures", outputs.len())));
         }
         if self.folds() {
             self.leave_out(piece, failed)?;
@@ -361,23 +371,40 @@ impl<'a> Job<'a> {
                 }
                 None => {}
             }
-            if let Inputs::Elements { .. } = piece.inputs {
+            if piece.inputs == Inputs::Elements {
                 self.done += piece.range.end - piece.range.start;
             }
             return Ok(());
         }
         let mut failed = failed.into_iter().peekable();
         let mut outputs = outputs.iter();
-        for position in 0..task.inputs.len() as u32 {
-            let index = piece.range.start + u64::from(position);
-            if let Some(failure) = failed.next_if(|failure| failure.index == position) {
-                let inputs = task.inputs.slice(position as usize..position as usize + 1);
-                let alone = AnyTask { inputs, ..task.clone() };
-                self.retry_element(&alone, Piece::elements(index..index + 1), failure.error)?;
+        let mut again: Vec<(Range<usize>, Duration)> = Vec::new();
+        for position in 0..inputs {
+            let index = piece.range.start + position as u64;
+            if let Some(failure) = failed.next_if(|failure| failure.index as usize == position) {
+                let error = ExecutionError { element: Some(index), ..failure.error };
+                match error.after_attempt(task.attempt) {
+                    AfterFailure::Retry(delay) => match again.last_mut() {
+                        Some((positions, same)) if positions.end == position && *same == delay => positions.end += 1,
+                        _ => again.push((position..position + 1, delay)),
+                    },
+                    AfterFailure::Ignore(error) => {
+                        self.done += 1;
+                        tracing::debug!(%error, "an element has no output, as its operation asks for");
+                    }
+                    AfterFailure::Terminate(error) => return Err(error.into()),
+                }
             } else if let Some(output) = outputs.next() {
                 self.done += 1;
                 self.ready.push_back((index, output));
             }
+        }
+        if failed.next().is_some() || outputs.next().is_some() {
+            return Err(protocol("the indices of the failures are not those of its elements".to_owned()));
+        }
+        for (positions, delay) in again {
+            let inputs = task.inputs.slice(positions.clone());
+            self.retry(Retry { piece: piece.part(&positions), inputs, attempt: task.attempt + 1 }, delay);
         }
         Ok(())
     }
@@ -385,8 +412,8 @@ impl<'a> Job<'a> {
     /// Deals with what a worker left out of a fold because it failed in a way to be ignored.
     fn leave_out(&self, piece: &Piece, failed: Vec<ElementFailure>) -> Result<(), JobError> {
         for failure in failed {
-            let error = ExecutionError { element: piece.element(failure.index), ..failure.error };
-            if let Inputs::Partials = piece.inputs {
+            let error = ExecutionError { element: piece.element(failure.index.into()), ..failure.error };
+            if piece.inputs == Inputs::Partials {
                 // The elements in a partial result did not fail. A worker cannot tell it from an element.
                 return Err(error.into());
             }
@@ -395,60 +422,60 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Deals with the failure of one element of a plan without a fold.
-    fn retry_element(&mut self, task: &AnyTask, piece: Piece, error: ExecutionError) -> Result<(), JobError> {
-        let error = ExecutionError { element: Some(piece.range.start), ..error };
-        match error.after_attempt(task.attempt) {
-            AfterFailure::Retry(delay) => self.retry(task.clone(), piece, delay),
-            AfterFailure::Ignore(error) => {
-                self.done += 1;
-                tracing::debug!(%error, "ignoring the failure of an element, as its operation asks for");
+    /// Deals with a task that has no outputs at all. Where an element is to blame, the batch is taken apart: only that
+    /// element has used up an attempt.
+    fn take_failure(&mut self, task: &AnyTask, piece: &Piece, error: ExecutionError) -> Result<(), JobError> {
+        let blamed = error.element.filter(|&position| position < task.inputs.len() as u64);
+        let element = blamed.and_then(|position| piece.element(position));
+        let blamed = element.and(blamed).map(|position| position as usize..position as usize + 1);
+        let after = ExecutionError { element, ..error }.after_attempt(task.attempt);
+        match (after, blamed) {
+            (AfterFailure::Terminate(error), _) => return Err(error.into()),
+            // A partial result cannot be left out: the elements in it did not fail.
+            (AfterFailure::Ignore(error), None) => return Err(error.into()),
+            (AfterFailure::Ignore(error), Some(alone)) => {
+                tracing::debug!(%error, "an element is left out, as its operation asks for");
+                self.send(piece.part(&alone), Packed::default(), 0);
+                self.send_others(task, piece, alone);
             }
-            AfterFailure::Terminate(error) => return Err(error.into()),
+            (AfterFailure::Retry(delay), Some(alone)) => {
+                let inputs = task.inputs.slice(alone.clone());
+                self.retry(Retry { piece: piece.part(&alone), inputs, attempt: task.attempt + 1 }, delay);
+                self.send_others(task, piece, alone);
+            }
+            (AfterFailure::Retry(delay), None) => {
+                let inputs = task.inputs.clone();
+                self.retry(Retry { piece: piece.clone(), inputs, attempt: task.attempt + 1 }, delay);
+            }
         }
         Ok(())
     }
 
-    /// Deals with a task that has no outputs at all.
-    fn retry_task(&mut self, task: &AnyTask, piece: &Piece, error: ExecutionError) -> Result<(), JobError> {
-        let position = error.element;
-        let element = position.and_then(|position| piece.element(u32::try_from(position).ok()?));
-        match (ExecutionError { element, ..error }).after_attempt(task.attempt) {
-            AfterFailure::Retry(delay) => self.retry(task.clone(), piece.clone(), delay),
-            AfterFailure::Terminate(error) => return Err(error.into()),
-            AfterFailure::Ignore(error) => match (&piece.inputs, element, position) {
-                (Inputs::Elements { left_out }, Some(element), Some(position)) => {
-                    tracing::debug!(%error, "leaving an element out, as its operation asks for");
-                    let mut left_out = left_out.clone();
-                    left_out.insert(left_out.partition_point(|&index| index < element), element);
-                    let inputs = task.inputs.without(position as usize);
-                    let piece = Piece { range: piece.range.clone(), inputs: Inputs::Elements { left_out } };
-                    self.send(piece, inputs, 0);
-                }
-                // A partial result cannot be left out: the elements in it did not fail.
-                _ => return Err(error.into()),
-            },
+    /// Sends a batch again without one element: those before it, which did not fail, and the others in two halves, so that
+    /// a batch of which many fail is soon taken apart.
+    fn send_others(&mut self, task: &AnyTask, piece: &Piece, alone: Range<usize>) {
+        let len = task.inputs.len();
+        let middle = usize::midpoint(alone.end, len);
+        for positions in [0..alone.start, alone.end..middle, middle..len] {
+            if !positions.is_empty() {
+                self.send(piece.part(&positions), task.inputs.slice(positions), task.attempt);
+            }
         }
-        Ok(())
     }
 
-    fn retry(&mut self, task: AnyTask, piece: Piece, delay: Duration) {
-        let task = AnyTask { attempt: task.attempt + 1, ..task };
+    fn retry(&mut self, retry: Retry, delay: Duration) {
         if delay.is_zero() {
-            self.publish(task, piece);
+            self.send(retry.piece, retry.inputs, retry.attempt);
         } else {
             self.retries.push(Box::pin(async move {
                 tokio::time::sleep(delay).await;
-                (task, piece)
+                retry
             }));
         }
     }
 
     async fn timed_out(&mut self) -> JobError {
-        let waiting_for = match self.stalled.take() {
-            Some(known) => known,
-            None => diagnosis(&self.workers, self.in_flight()).await,
-        };
+        let waiting_for = diagnosis(&self.workers, self.in_flight()).await;
         JobError::Timeout { timeout: self.options.timeout.unwrap_or_default(), waiting_for }
     }
 
@@ -456,7 +483,7 @@ impl<'a> Job<'a> {
         let in_flight = self.in_flight();
         let waiting_for = diagnosis(&self.workers, in_flight).await;
         tracing::warn!(job = %self.lease.routing_key, "no result for {STALL:?}: {waiting_for}");
-        self.stalled = Some(waiting_for);
+        self.stalled = true;
     }
 }
 
@@ -465,11 +492,10 @@ async fn resolve_when_deployed(
     runtime: &Runtime,
     plan: &Plan<'_>,
     options: &JobOptions,
+    deadline: Option<Instant>,
 ) -> Result<Vec<Stage>, JobError> {
     let mut changes = runtime.registry().subscribe();
-    let started = Instant::now();
-    let deadline = options.timeout.map(|timeout| started + timeout);
-    let mut stall = Some(started + STALL);
+    let mut stall = Some(Instant::now() + STALL);
     loop {
         changes.mark_unchanged();
         let missing = match plan.resolve(runtime.registry(), runtime.serializer()) {
@@ -478,7 +504,8 @@ async fn resolve_when_deployed(
         };
         tokio::select! {
             changed = changes.changed() => changed.map_err(|_| QueueError::Closed)?,
-            () = sleep_until(stall.take()), if stall.is_some() => {
+            () = sleep_until(stall), if stall.is_some() => {
+                stall = None;
                 tracing::warn!("no task sent for {STALL:?}: waiting for a deployment, because {missing}");
             }
             () = sleep_until(deadline) => {

@@ -13,7 +13,7 @@ use futures::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ComponentError, Deployment, Registry, follower::blocking};
+use super::{ComponentError, Deployment, Registry};
 use crate::{
     engine::{Engine, LoadError, Plugin},
     task::Digest,
@@ -49,11 +49,14 @@ pub enum PluginError {
     /// The bytes cannot be executed. They never will.
     #[error(transparent)]
     Load(#[from] Arc<LoadError>),
+    /// Loading it panicked: a mistake of the engine, that it would make again.
+    #[error("loading the component panicked: a mistake in the worker, see its log")]
+    Panicked,
 }
 
 impl PluginError {
     fn is_final(&self) -> bool {
-        matches!(self, Self::Load(_))
+        matches!(self, Self::Load(_) | Self::Panicked)
     }
 }
 
@@ -91,19 +94,21 @@ impl Plugins {
 }
 
 impl Loader {
-    async fn get(self: &Arc<Self>, digest: Digest) -> Result<Plugin, PluginError> {
-        let result = self.cache.get(digest, || self.clone().load(digest).boxed()).await;
+    async fn get(&self, digest: Digest) -> Result<Plugin, PluginError> {
+        let load = || load(self.registry.clone(), self.engine.clone(), digest).boxed();
+        let result = self.cache.get(digest, load).await;
         if result.as_ref().is_err_and(|error| !error.is_final()) {
             self.cache.forget(&digest);
         }
         result
     }
+}
 
-    async fn load(self: Arc<Self>, digest: Digest) -> Result<Plugin, PluginError> {
-        let component = self.registry.component(&digest).await?;
-        let engine = self.engine.clone();
-        Ok(blocking(move || engine.load(&component)).await.map_err(Arc::new)?)
-    }
+/// Not a method of the loader: its cache keeps this future, which must not keep the loader.
+async fn load(registry: Registry, engine: Engine, digest: Digest) -> Result<Plugin, PluginError> {
+    let component = registry.component(&digest).await?;
+    let loaded = tokio::task::spawn_blocking(move || engine.load(&component)).await;
+    Ok(loaded.map_err(|_| PluginError::Panicked)?.map_err(Arc::new)?)
 }
 
 /// Loads whatever becomes active.

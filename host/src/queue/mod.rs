@@ -254,6 +254,25 @@ pub trait Acker: Send + Sync + fmt::Debug {
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError>;
 }
 
+/// The acker of what needs no acknowledgement: the records of a log.
+#[derive(Debug)]
+pub(crate) struct NothingToSettle;
+
+#[async_trait]
+impl Acker for NothingToSettle {
+    async fn ack(self: Box<Self>) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn nack(self: Box<Self>) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn dead_letter(self: Box<Self>, _reason: &str) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
 /// What can go wrong between a process and its broker. A connection that is lost is not among it: what is under way waits for
 /// the next one.
 #[derive(Debug, thiserror::Error)]

@@ -6,12 +6,13 @@
 mod task_channel;
 mod waiting;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use palfrey_sdk::Serializer;
 use tokio::{sync::OnceCell, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
@@ -53,6 +54,16 @@ pub struct Runtime {
     /// Checks what is deployed. In memory it is the engine of the workers, elsewhere it is made when it is needed.
     engine: OnceCell<Engine>,
     emulator: Option<Emulator>,
+    /// Cancelled when the runtime is gone: its jobs end then.
+    ended: CancellationToken,
+    /// Leases that are being released.
+    releases: TaskTracker,
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
 }
 
 /// Workers within this process.
@@ -118,7 +129,17 @@ impl Runtime {
                 (registry, OnceCell::new(), None)
             }
         };
-        Ok(Self { config: config.clone(), channels, tasks, ipc, registry, engine, emulator })
+        Ok(Self {
+            config: config.clone(),
+            channels,
+            tasks,
+            ipc,
+            registry,
+            engine,
+            emulator,
+            ended: CancellationToken::new(),
+            releases: TaskTracker::new(),
+        })
     }
 
     /// A runtime with workers in memory, and all defaults.
@@ -218,7 +239,8 @@ impl Runtime {
     /// Leases a channel for one job, with a sender of tasks to it. See [`coordinated`] for when the stream of results ends.
     pub(crate) async fn lease_job<T: Send + Sync + 'static>(&self) -> Result<JobLease<T>, QueueError> {
         let (routing_key, channel) = self.channels.issue().await?;
-        let (sender, results) = coordinated(self.tasks.sender().await?, channel.receiver().await?);
+        let results = channel.receiver().await?.take_until(self.ended.clone().cancelled_owned()).boxed();
+        let (sender, results) = coordinated(self.tasks.sender().await?, results);
         let all_settled = results.all_settled();
         let release = {
             let (routing_key, ipc) = (routing_key.clone(), self.ipc.clone());
@@ -234,7 +256,7 @@ impl Runtime {
                 }
             }
         };
-        Ok(JobLease { routing_key, sender, results: LeaseGuard::new(results, release) })
+        Ok(JobLease { routing_key, sender, results: LeaseGuard::tracked(results, release, self.releases.clone()) })
     }
 
     /// Stops the workers that this runtime holds, when they have finished what they are executing, and ends the
@@ -246,6 +268,12 @@ impl Runtime {
         if let Some(mut emulator) = self.emulator.take() {
             emulator.shutdown.cancel();
             futures::future::join_all(emulator.workers.drain(..)).await;
+        }
+        // Whoever waits for a job's results learns that there will be none, and drops it.
+        self.ended.cancel();
+        self.releases.close();
+        if tokio::time::timeout(RELEASE, self.releases.wait()).await.is_err() {
+            tracing::warn!("some leases were not released within {RELEASE:?}; they will expire");
         }
         self.channels.connection().close().await
     }
@@ -262,6 +290,9 @@ pub enum DeployError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
+
+/// How long the leases of jobs that were dropped may take to be released.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Results that an orchestrator holds without having acknowledged them.
 const PREFETCH: u16 = 256;

@@ -14,7 +14,7 @@ use super::{JobLease, Runtime, STALL, diagnosis};
 use crate::{
     channel::{Channel, CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
     directive::{JobError, resolve_type},
-    queue::Acker,
+    queue::{Acker, NothingToSettle, QueueError},
     task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
 };
 
@@ -109,6 +109,7 @@ pub struct TaskResults<Op: RemoteExecute, Metadata> {
     /// Tasks that wait for their next attempt. One that could not be sent again comes out as a failure.
     retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
     workers: Channel<AnyTask>,
+    all_settled: Box<dyn Fn() -> bool + Send>,
     /// Says once what the stream is waiting for, unless a result comes before.
     warning: Option<BoxFuture<'static, ()>>,
     ended: bool,
@@ -172,15 +173,19 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
     }
 
     fn warn_when_stalled(&mut self, context: &mut Context<'_>) {
-        let (workers, in_flight) = (&self.workers, self.outlet.in_flight());
+        let (workers, outlet) = (&self.workers, &self.outlet);
         let warning = self.warning.get_or_insert_with(|| {
-            let workers = workers.clone();
-            // It stays silent after that: the stream has said it.
+            let (workers, outlet) = (workers.clone(), outlet.clone());
             Box::pin(async move {
-                tokio::time::sleep(STALL).await;
-                if in_flight > 0 {
-                    tracing::warn!("no result for {STALL:?}: {}", diagnosis(&workers, in_flight).await);
-                }
+                let in_flight = loop {
+                    tokio::time::sleep(STALL).await;
+                    match outlet.in_flight() {
+                        0 => {}
+                        in_flight => break in_flight,
+                    }
+                };
+                tracing::warn!("no result for {STALL:?}: {}", diagnosis(&workers, in_flight).await);
+                // It stays silent after that: the stream has said it.
                 std::future::pending().await
             })
         });
@@ -209,7 +214,14 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults
                         Step::Retry(retry) => self.retries.push(retry),
                     }
                 }
-                Poll::Ready(None) => self.ended = true,
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    if !(self.all_settled)() {
+                        // The connection or the lease is gone, and results are missing.
+                        let error = TaskError { metadata: None, error: QueueError::Closed.into() };
+                        return Poll::Ready(Some((Err(error), Box::new(NothingToSettle))));
+                    }
+                }
                 Poll::Pending => {
                     self.warn_when_stalled(context);
                     return Poll::Pending;
@@ -282,6 +294,7 @@ impl Runtime {
         let outlet = sender.outlet();
         let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());
         let results = results.map(|results| TaskResults {
+            all_settled: Box::new(results.all_settled()),
             results,
             outlet,
             serializer,

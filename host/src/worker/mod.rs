@@ -9,7 +9,7 @@
 //!
 //! ```no_run
 //! # async fn example(config: palfrey_host::Config) -> anyhow::Result<()> {
-//! use futures::StreamExt;
+//! use futures::{FutureExt, StreamExt};
 //! use palfrey_host::{
 //!     WorkerRuntime,
 //!     queue::QueueError,
@@ -47,9 +47,9 @@
 mod executor;
 mod jobs;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,8 @@ use crate::{
     plugin::Plugins,
     queue::{Acker, QueueError},
     task::{
-        AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, Packed, RoutingKey, TaskOutcome, WorkerReport,
+        AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, OperationId, Packed, RoutingKey, TaskOutcome,
+        WorkerReport,
         wire::{Message, WireError, decode_header, encode_header},
     },
 };
@@ -292,10 +293,14 @@ impl WorkerRuntime {
         let terminates = err.strategy() == Some(palfrey_sdk::FatalStrategy::Terminate);
         self.dispatch(task, TaskOutcome::Failed(err), execution).await?;
         if terminates {
-            let terminate = WorkerIpc::Terminate { routing_key: task.routing_key.clone() };
-            self.get_ipc_sender().await?.publish(&terminate).await?;
+            self.tell_all_to_terminate(&task.routing_key).await?;
         }
         Ok(())
+    }
+
+    async fn tell_all_to_terminate(&self, routing_key: &RoutingKey) -> Result<(), QueueError> {
+        let terminate = WorkerIpc::Terminate { routing_key: routing_key.clone() };
+        self.get_ipc_sender().await?.publish(&terminate).await
     }
 
     async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
@@ -372,7 +377,8 @@ impl WorkerRuntime {
                 settle(acker.ack().await);
                 return;
             };
-            let (outcome, execution) = self.execute(&task, running.cancel()).await;
+            let executed = AssertUnwindSafe(self.execute(&task, running.cancel())).catch_unwind().await;
+            let (outcome, execution) = executed.unwrap_or_else(|_| (panicked(&task), Duration::ZERO));
             if running.cancel().is_cancelled() {
                 tracing::debug!("dropping the result of a terminated job");
                 settle(acker.ack().await);
@@ -384,6 +390,10 @@ impl WorkerRuntime {
                     tracing::info!("nobody waits for the results of this job any more; dropping its tasks");
                     jobs.terminate(&task.routing_key, Instant::now());
                     settle(acker.ack().await);
+                    // Others may be executing it: the broker hands a task on that takes too long.
+                    if let Err(error) = self.tell_all_to_terminate(&task.routing_key).await {
+                        tracing::debug!(error = %Chain(&error), "could not tell the other workers");
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "could not send a result; the task goes back");
@@ -398,22 +408,22 @@ impl WorkerRuntime {
     async fn send_result(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
         match outcome {
             TaskOutcome::Failed(err) => {
+                // Whether this ends the job is for the orchestrator to say: it may have a result of this task already.
                 tracing::warn!(error = %err, "a task failed");
-                self.dispatch_fatal(ExecutionErr { task, err, execution }).await
+                self.dispatch(task, TaskOutcome::Failed(err), execution).await
             }
             TaskOutcome::Executed { outputs, failed } => {
                 match self.dispatch_ok(ExecutionOk { task, outputs, failed, execution }).await {
                     Err(QueueError::TooLarge { size, limit }) => {
-                        let last = &task.stages[task.stages.len() - 1];
                         let err = ExecutionError::new(
-                            last.operation.clone(),
+                            last_operation(task),
                             Cause::OutputTooLarge { limit: limit as u64 },
                             format!(
                                 "the outputs of a batch of {} elements have {size} bytes: send smaller batches",
                                 task.inputs.len()
                             ),
                         );
-                        self.dispatch_fatal(ExecutionErr { task, err, execution }).await
+                        self.dispatch(task, TaskOutcome::Failed(err), execution).await
                     }
                     sent => sent,
                 }
@@ -437,8 +447,17 @@ fn terminate(jobs: &Jobs, routing_key: &RoutingKey) {
 }
 
 fn cancelled(task: &AnyTask) -> TaskOutcome {
-    let operation = task.stages[0].operation.clone();
-    TaskOutcome::Failed(ExecutionError::new(operation, Cause::Cancelled, "the job was terminated"))
+    TaskOutcome::Failed(ExecutionError::new(last_operation(task), Cause::Cancelled, "the job was terminated"))
+}
+
+fn panicked(task: &AnyTask) -> TaskOutcome {
+    let message = "a mistake in the worker, see its log; the plugin is not to blame";
+    TaskOutcome::Failed(ExecutionError::new(last_operation(task), Cause::Worker, message))
+}
+
+/// The operation that speaks for a task as a whole. A task that came over a channel has stages.
+fn last_operation(task: &AnyTask) -> OperationId {
+    task.stages.last().map_or_else(|| OperationId::new("none", "none"), |stage| stage.operation.clone())
 }
 
 fn settle(settled: Result<(), QueueError>) {

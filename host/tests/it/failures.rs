@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arith::{Divide, FibAt, Flaky, MultiplyBy, Sum};
 use digest::Mine;
+use futures::StreamExt;
 use palfrey_host::{Config, JobError, Runtime, directive::*, task::Cause};
 use palfrey_sdk::FatalStrategy;
 
@@ -124,4 +125,20 @@ async fn a_job_that_waits_for_its_plugin_begins_when_it_is_deployed() {
     let (sum, deployed) = futures::join!(job, runtime.deploy(crate::component("arith")));
     deployed.unwrap();
     assert_eq!(sum.unwrap(), 42);
+}
+
+#[tokio::test]
+async fn a_job_whose_runtime_is_gone_ends_with_an_error() {
+    let runtime = no_workers().await;
+    let mut results = IndexedStream::from([1_u64]).map(&MultiplyBy(2)).run(&runtime).await.unwrap();
+    assert!(futures::poll!(results.next()).is_pending());
+    drop(runtime);
+    assert!(matches!(results.next().await, Some(Err(JobError::Queue(_)))));
+}
+
+#[tokio::test]
+async fn a_timeout_of_any_length_is_accepted() {
+    let runtime = two_workers().await;
+    let options = JobOptions::default().timeout(Duration::MAX);
+    assert_eq!(IndexedStream::from([20_u64, 22]).options(options).fold(&Sum).run(&runtime).await.unwrap(), 42);
 }

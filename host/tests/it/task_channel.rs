@@ -58,6 +58,30 @@ async fn a_result_that_is_handed_back_comes_again() {
 }
 
 #[tokio::test]
+async fn a_result_whose_acker_is_dropped_comes_again() {
+    let runtime = two_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, u8>().await.unwrap();
+    sender.publish(&Task { routing_key, metadata: 1, op: &FibAt, input: 7 }).await.unwrap();
+    drop(sender);
+    drop(results.next().await.unwrap());
+    let (result, acker) = results.next().await.unwrap();
+    assert_eq!(result.unwrap().output, 13);
+    acker.ack().await.unwrap();
+    assert!(results.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_stream_whose_runtime_is_gone_ends_with_an_error() {
+    let runtime = no_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    sender.publish(&Task { routing_key, metadata: (), op: &FibAt, input: 7 }).await.unwrap();
+    drop(runtime);
+    let (result, _) = results.next().await.unwrap();
+    assert!(matches!(result.unwrap_err().error, JobError::Queue(_)));
+    assert!(results.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_transient_failure_is_retried_before_it_comes_out() {
     let runtime = two_workers().await;
     let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<Flaky, ()>().await.unwrap();

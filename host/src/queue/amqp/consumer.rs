@@ -20,7 +20,7 @@ use super::{
     short,
     topology::{self, Names},
 };
-use crate::queue::{Acker, Delivery, QueueError, QueueKind, QueueSpec, kept_reason};
+use crate::queue::{Acker, Delivery, NothingToSettle, QueueError, QueueKind, QueueSpec, kept_reason};
 
 /// Why RabbitMQ itself moved a message to the dead letters: that of the latest move.
 const BROKER_REASON_HEADER: &str = "x-first-death-reason";
@@ -299,24 +299,5 @@ impl Drop for Held {
             // The first poll hands the frame to the connection; nobody has to wait until it is written.
             acker.nack(give_back()).now_or_never();
         }
-    }
-}
-
-/// The acker of a log's records.
-#[derive(Debug)]
-struct NothingToSettle;
-
-#[async_trait]
-impl Acker for NothingToSettle {
-    async fn ack(self: Box<Self>) -> Result<(), QueueError> {
-        Ok(())
-    }
-
-    async fn nack(self: Box<Self>) -> Result<(), QueueError> {
-        Ok(())
-    }
-
-    async fn dead_letter(self: Box<Self>, _reason: &str) -> Result<(), QueueError> {
-        Ok(())
     }
 }

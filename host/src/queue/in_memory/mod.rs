@@ -27,7 +27,10 @@ use log::Log;
 use shared::{Message, ReceiverId, Shared, Tag};
 use tokio::task::coop;
 
-use super::{Acker, Connection, Delivery, MAX_MESSAGE, Publisher, QueueError, QueueHandle, QueueSpec, QueueStatus};
+use super::{
+    Acker, Connection, Delivery, MAX_MESSAGE, NothingToSettle, Publisher, QueueError, QueueHandle, QueueSpec,
+    QueueStatus,
+};
 
 /// A connection to a broker that lives in this process, and goes away with its last connection.
 ///
@@ -285,24 +288,5 @@ impl Stream for Records {
 impl Drop for Records {
     fn drop(&mut self) {
         self.log.detach(self.reader);
-    }
-}
-
-/// The acker of a log's deliveries, which need no acknowledgement.
-#[derive(Debug)]
-struct NothingToSettle;
-
-#[async_trait]
-impl Acker for NothingToSettle {
-    async fn ack(self: Box<Self>) -> Result<(), QueueError> {
-        Ok(())
-    }
-
-    async fn nack(self: Box<Self>) -> Result<(), QueueError> {
-        Ok(())
-    }
-
-    async fn dead_letter(self: Box<Self>, _reason: &str) -> Result<(), QueueError> {
-        Ok(())
     }
 }
