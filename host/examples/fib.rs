@@ -1,7 +1,7 @@
 //! The Fibonacci numbers at 1 to 10, and their sum: 143.
 //!
 //! In memory:
-//! `cargo xtask plugins && cargo run --example fib`
+//! `cargo xtask plugins` and `cargo run --example fib`
 //!
 //! Over RabbitMQ, with workers anywhere:
 //! `cargo run --example fib -- --runtime amqp --amqp-uri amqp://guest:guest@127.0.0.1:5672/%2f`
@@ -25,7 +25,8 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // The client library calls an orderly end an error.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("info,lapin=off").init();
     let Arguments { plugin, config } = Arguments::parse();
     let component = std::fs::read(&plugin).with_context(|| {
         format!(

@@ -51,7 +51,8 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    // The client library calls an orderly end an error.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("warn,lapin=off").init();
     let arguments = Arguments::parse();
     let folder = match &arguments.sources {
         Some(folder) => folder.clone(),
