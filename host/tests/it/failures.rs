@@ -142,3 +142,40 @@ async fn a_timeout_of_any_length_is_accepted() {
     let options = JobOptions::default().timeout(Duration::MAX);
     assert_eq!(IndexedStream::from([20_u64, 22]).options(options).fold(&Sum).run(&runtime).await.unwrap(), 42);
 }
+
+#[tokio::test]
+async fn a_job_that_waits_for_its_plugin_warns_after_two_seconds() {
+    let log = crate::log::Log::default();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let runtime = Runtime::in_memory().await.unwrap();
+    let options = JobOptions::default().timeout(Duration::from_millis(2500)).wait_for_plugins();
+    IndexedStream::from([1_u64]).options(options).fold(&Sum).run(&runtime).await.unwrap_err();
+    let warnings: Vec<_> = log.lines().into_iter().filter(|line| line["level"] == "WARN").collect();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    let text = warning["fields"]["message"].as_str().unwrap();
+    assert!(text.contains("no task sent for 2s: waiting for a deployment") && text.contains("arith"), "{text}");
+}
+
+#[tokio::test]
+async fn a_config_that_does_not_decode_says_so() {
+    let runtime = two_workers().await;
+    let error = runtime.call("arith/multiply-by", &[0xff][..], vec![1]).await.unwrap_err().to_string();
+    assert!(error.starts_with("arith/multiply-by") && error.contains("the config does not decode"), "{error}");
+}
+
+#[tokio::test]
+async fn an_output_larger_than_a_message_names_the_limit() {
+    let limits = vec!["memory=1GiB,output=256MiB".parse().unwrap()];
+    let slots = Some(std::num::NonZeroUsize::MIN);
+    let runtime = runtime(Config { limits, slots, ..Config::default() }, &["fractal", "arith"]).await;
+    // 7,000 × 7,000 pixels of three bytes are more than the 128 MiB that a broker takes.
+    let (width, height) = (7000, 7000);
+    let picture = fractal::MandelbrotTile { max_iterations: 1, ..fractal::MandelbrotTile::whole(width, height) };
+    let whole = Literal::new(fractal::Tile { x: 0, y: 0, width, height });
+    let error = whole.map(&picture).run(&runtime).await.unwrap_err();
+    let failure = error.execution().expect("it failed on a worker");
+    assert_eq!(failure.cause, Cause::OutputTooLarge { limit: 128 << 20 });
+    assert!(failure.to_string().contains("send smaller batches"), "{failure}");
+    assert_eq!(Literal::new(2).map(&MultiplyBy(2)).run(&runtime).await.unwrap(), 4);
+}
