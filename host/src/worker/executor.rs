@@ -2,7 +2,7 @@
 //!
 //! A batch is handed to the plugin as a whole. Where the plugin reports the failure of an element, the elements behind it
 //! still get their turn. Where the plugin has to be stopped, nobody knows which element is to blame: the elements are then
-//! executed one by one, each in an instance of its own, and only the guilty one fails.
+//! executed one by one, each in an instance of its own, until the guilty one is found. Its failure is that of the task.
 
 use std::sync::Arc;
 
@@ -199,7 +199,7 @@ impl StageRun<'_> {
     }
 }
 
-/// Under the task's span, which names job, task and operation.
+/// Under the task's span, which names the job, the task, and the operation of its last stage.
 fn log_progress(progress: Progress) {
     let Progress { done, total, unit } = progress;
     tracing::debug!(target: "palfrey::progress", done, total, unit, "progress");
