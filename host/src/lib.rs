@@ -34,6 +34,7 @@
 //! | connect to a broker, or choose limits | [`Config`], of which every flag is also an environment variable |
 //! | react to failures | [`JobError`], and [`Cause`](task::Cause) for what happened on a worker |
 //! | deploy, roll back, or see what is deployed | [`Runtime::deploy`] and [`Registry`](plugin::Registry) |
+//! | see which workers and jobs there are, cancel and drain them | [`Runtime::survey`], [`Runtime::cancel`], [`Runtime::drain`] |
 //! | call an operation without its Rust types | [`Runtime::call`] and [`OperationHandle`](directive::OperationHandle) |
 //! | write a directive of your own | [`Runtime::lease_coordinated_task_channel`] |
 //! | run workers within a program of your own | [`WorkerRuntime`] |
@@ -75,6 +76,7 @@ mod connect;
 pub mod directive;
 pub mod engine;
 pub mod plugin;
+pub mod presence;
 pub mod queue;
 pub mod runtime;
 pub mod task;

@@ -44,8 +44,11 @@
 //! `main_loop` does more: it keeps all slots busy, hears what workers are told and stops the jobs that were terminated, fails a
 //! job whose outputs are larger than a message may be, and finishes what is under way when it is told to stop.
 
+mod activity;
+mod control;
 mod executor;
 mod jobs;
+mod load;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -55,7 +58,11 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use self::jobs::Jobs;
+use self::{
+    activity::{Activity, Phase},
+    control::Control,
+    jobs::Jobs,
+};
 use crate::{
     channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
     config::Config,
@@ -77,7 +84,7 @@ const IPC_ROUTING_KEY: &str = "palfrey.ipc";
 /// and terminates its job anew.
 const TERMINATED_FOR: Duration = Duration::from_secs(60);
 
-/// What every worker is told.
+/// What every worker is told, and every orchestrator that has jobs.
 ///
 /// A [main loop](WorkerRuntime::main_loop) stops the job's running tasks within milliseconds and drops its queued ones. Jobs
 /// that fail or are dropped send it by themselves. This ends one by its ID, from anywhere:
@@ -96,6 +103,29 @@ pub enum WorkerIpc {
     Terminate {
         /// The job.
         routing_key: RoutingKey,
+    },
+    /// Somebody asks who is there. Whoever hears it [answers](crate::presence::Answer).
+    Report {
+        /// The leased channel for the answers.
+        reply_to: RoutingKey,
+    },
+    /// The orchestrator of this job is to end it.
+    Cancel {
+        /// The job.
+        routing_key: RoutingKey,
+        /// Who wants that.
+        by: String,
+        /// The leased channel on which the orchestrator says that it will.
+        reply_to: RoutingKey,
+    },
+    /// This worker is to finish what it has, and end.
+    Drain {
+        /// Its identity.
+        worker: String,
+        /// Who wants that.
+        by: String,
+        /// The leased channel on which the worker says that it will.
+        reply_to: RoutingKey,
     },
 }
 
@@ -163,6 +193,7 @@ pub struct WorkerRuntime {
     plugins: Plugins,
     engine: Engine,
     identity: Arc<str>,
+    activity: Arc<Activity>,
 }
 
 impl WorkerRuntime {
@@ -181,12 +212,12 @@ impl WorkerRuntime {
     }
 
     pub(crate) fn new(channels: ChannelFactory, tasks: Channel<AnyTask>, plugins: Plugins, engine: Engine) -> Self {
-        Self { channels, tasks, plugins, engine, identity: new_identity() }
+        Self { channels, tasks, plugins, engine, identity: new_identity(), activity: Arc::new(Activity::begin()) }
     }
 
     /// Another worker on the same engine.
     pub(crate) fn renamed(&self) -> Self {
-        Self { identity: new_identity(), ..self.clone() }
+        Self { identity: new_identity(), activity: Arc::new(Activity::begin()), ..self.clone() }
     }
 
     /// Identity of this worker in results and logs.
@@ -263,9 +294,10 @@ impl WorkerRuntime {
                 }
             }
         }
-        let task = task.clone();
+        let (task, activity) = (task.clone(), self.activity.clone());
         self.engine
             .run(move || {
+                let _running = activity.start(&task.routing_key);
                 let started = Instant::now();
                 let outcome =
                     if cancel.is_cancelled() { cancelled(&task) } else { executor::execute(&task, &stages, &cancel) };
@@ -316,7 +348,8 @@ impl WorkerRuntime {
         self.get_result_sender(&task.routing_key).await?.publish(&result).await
     }
 
-    /// Takes tasks and executes them until `shutdown` is ready. Then no more are taken, and those under way are finished.
+    /// Takes tasks and executes them until `shutdown` is ready, or an operator wants this worker [to
+    /// end](crate::Runtime::drain). Then no more are taken, and those under way are finished.
     /// Those that wait for a slot count as well, [`Config::prefetch`] in all at the most. Dropping the future instead stops the
     /// guests, and the broker gives their tasks to other workers.
     ///
@@ -328,19 +361,30 @@ impl WorkerRuntime {
         let jobs = Arc::new(Jobs::new(TERMINATED_FOR));
         let mut reaper = tokio::time::interval(TERMINATED_FOR);
         let mut under_way = JoinSet::new();
+        let mut control = Control::new(self, jobs.clone());
+        let drain = control.drain();
+        let shutdown = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = drain.cancelled() => {}
+            }
+        };
         tokio::pin!(shutdown);
+        self.activity.enter(Phase::Taking);
         tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
         while let Some(receiver) = &mut tasks {
             tokio::select! {
                 biased;
                 () = &mut shutdown => {
+                    self.activity.enter(Phase::Draining);
                     tracing::info!(worker = %self.identity, under_way = under_way.len(), "taking no more tasks");
                     tasks = None;
                 }
                 message = ipc.next() => match message {
-                    Some(WorkerIpc::Terminate { routing_key }) => terminate(&jobs, &routing_key),
+                    Some(message) => control.hear(message, under_way.len()),
                     None => return Err(QueueError::Closed),
                 },
+                () = control.keep_beating() => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
                 _ = reaper.tick() => jobs.reap(Instant::now()),
                 delivery = receiver.next() => match delivery {
@@ -356,11 +400,14 @@ impl WorkerRuntime {
             tokio::select! {
                 ended = under_way.join_next() => match ended {
                     Some(ended) => check(ended),
-                    None => return Ok(()),
+                    None => break,
                 },
-                Some(WorkerIpc::Terminate { routing_key }) = ipc.next() => terminate(&jobs, &routing_key),
+                Some(message) = ipc.next() => control.hear(message, under_way.len()),
+                () = control.keep_beating() => {}
             }
         }
+        control.finish().await;
+        Ok(())
     }
 
     /// Executes one task, sends its result, and only then acknowledges it.
