@@ -15,6 +15,8 @@ Example:
   palfrey worker --amqp-uri amqp://user:password@broker:5672/%2f --slots 4 --limit time=1min,memory=512MiB";
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    arm_failpoints()?;
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
     let config = connection::complete(config)?;
@@ -23,6 +25,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         () = shutdown.cancelled() => return Ok(()),
     };
     Ok(worker.main_loop(shutdown.cancelled()).await?)
+}
+
+/// Where tests want this process to fail.
+#[cfg(debug_assertions)]
+fn arm_failpoints() -> Result<(), Failure> {
+    use palfrey_host::failpoint;
+    let rules = std::env::var(failpoint::VARIABLE).unwrap_or_default();
+    failpoint::arm(&rules).map_err(|error| Failure::Setup(error.into()))
 }
 
 /// Asks for a shutdown at the first signal, and ends the process at the second.

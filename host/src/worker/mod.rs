@@ -63,6 +63,8 @@ use self::{
     control::Control,
     jobs::Jobs,
 };
+#[cfg(debug_assertions)]
+use crate::failpoint::Moment;
 use crate::{
     channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
     config::Config,
@@ -424,6 +426,8 @@ impl WorkerRuntime {
                 settle(acker.ack().await);
                 return;
             };
+            #[cfg(debug_assertions)]
+            reached(Moment::BeforeExecution, &task).await;
             let executed = AssertUnwindSafe(self.execute(&task, running.cancel())).catch_unwind().await;
             let (outcome, execution) = executed.unwrap_or_else(|_| (panicked(&task), Duration::ZERO));
             if running.cancel().is_cancelled() {
@@ -431,8 +435,14 @@ impl WorkerRuntime {
                 settle(acker.ack().await);
                 return;
             }
+            #[cfg(debug_assertions)]
+            reached(Moment::BeforeResult, &task).await;
             match self.send_result(&task, outcome, execution).await {
-                Ok(()) => settle(acker.ack().await),
+                Ok(()) => {
+                    #[cfg(debug_assertions)]
+                    reached(Moment::BeforeAcknowledgement, &task).await;
+                    settle(acker.ack().await);
+                }
                 Err(QueueError::NoSuchQueue(_)) => {
                     tracing::info!("nobody waits for the results of this job any more; dropping its tasks");
                     jobs.terminate(&task.routing_key, Instant::now());
@@ -460,6 +470,9 @@ impl WorkerRuntime {
                 self.dispatch(task, TaskOutcome::Failed(err), execution).await
             }
             TaskOutcome::Executed { outputs, failed } => {
+                if let Some(ElementFailure { error, .. }) = failed.last().filter(|failure| failure.terminates()) {
+                    tracing::warn!(%error, "an element failed");
+                }
                 match self.dispatch_ok(ExecutionOk { task, outputs, failed, execution }).await {
                     Err(QueueError::TooLarge { size, limit }) => {
                         let err = ExecutionError::new(
@@ -477,6 +490,12 @@ impl WorkerRuntime {
             }
         }
     }
+}
+
+#[cfg(debug_assertions)]
+async fn reached(moment: Moment, task: &AnyTask) {
+    let operation = last_operation(task);
+    crate::failpoint::reached_by_task(moment, operation.plugin(), operation.operation()).await;
 }
 
 fn new_identity() -> Arc<str> {
