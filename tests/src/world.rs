@@ -100,8 +100,13 @@ impl World {
 
     /// A worker that has been started, and may fail.
     pub fn start_worker(&self, arguments: &[&str]) -> Worker {
+        self.start_worker_in(arguments, &[])
+    }
+
+    /// The same, with environment variables of its own.
+    pub fn start_worker_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Worker {
         let mut command = self.command();
-        command.arg("worker").args(arguments);
+        command.arg("worker").args(arguments).envs(environment.iter().copied());
         Worker::start(&command)
     }
 

@@ -30,6 +30,7 @@ use crate::{
     },
     config::{Config, Transport},
     connect::{ConnectError, connect, open_plugins, open_registry},
+    dead_letters::DeadLetters,
     directive::{Directive, Encoded, Functor, IndexedStream, JobError, OperationHandle},
     engine::{Engine, EngineError},
     plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
@@ -346,6 +347,11 @@ impl Runtime {
     /// If there is no such worker, or several, or it does not answer.
     pub async fn drain(&self, worker: &str) -> Result<WorkerStatus, CommandError> {
         self.asker().drain(worker, Process::here().who()).await
+    }
+
+    /// Tasks of this runtime's bus that could not be processed.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.channels.connection().clone(), self.tasks.name())
     }
 
     fn asker(&self) -> Asker<'_> {

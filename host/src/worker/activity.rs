@@ -12,7 +12,7 @@ use crate::{presence::Process, task::RoutingKey};
 
 /// How far a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// It does not take tasks yet.
     Starting,
     /// It takes tasks.

@@ -47,6 +47,7 @@
 mod activity;
 mod control;
 mod executor;
+mod health;
 mod jobs;
 mod load;
 
@@ -58,10 +59,10 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use self::{
-    activity::{Activity, Phase},
-    control::Control,
-    jobs::Jobs,
+use self::{activity::Activity, control::Control, jobs::Jobs};
+pub use self::{
+    activity::Phase,
+    health::{HANGS, Health},
 };
 #[cfg(debug_assertions)]
 use crate::failpoint::Moment;
