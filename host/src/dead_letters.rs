@@ -131,7 +131,9 @@ impl DeadLetters {
     /// If the broker cannot be reached or refuses.
     pub async fn list(&self) -> Result<Found, QueueError> {
         let (held, more) = self.hold().await?;
-        Ok(Found { letters: held.give_back().await, more })
+        let mut letters = held.give_back().await;
+        letters.sort_by_key(|letter| letter.death().map(|death| death.at));
+        Ok(Found { letters, more })
     }
 
     /// Some of them.

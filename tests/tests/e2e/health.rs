@@ -84,7 +84,7 @@ async fn a_worker_is_ready_as_long_as_its_broker_is_of_use_and_alive_all_the_tim
     // An alarm, while tasks are under way: their results wait.
     let runtime = world.runtime().await;
     let source = IndexedStream::from(0..6_u64).options(batches_of(1));
-    let results = source.map(&Stamp { work: 100_000_000 }).run(&runtime).await.unwrap();
+    let results = source.map(&Stamp { work: 1_000_000_000 }).run(&runtime).await.unwrap();
     let job = tokio::spawn(results.try_collect::<Vec<_>>());
     worker.log().until(&["stamping"]).await;
     let watermark =

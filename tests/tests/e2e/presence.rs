@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::batches_of;
 
+/// More zero bits than anybody will find within a test.
+const HOPELESS: Mine = Mine { bits: 60 };
+
 async fn json(world: &World, arguments: &[&str]) -> Vec<Value> {
     serde_json::from_str(&world.done(&[arguments, &["--json"]].concat()).await).unwrap()
 }
@@ -22,8 +25,7 @@ async fn an_operator_sees_workers_and_jobs_cancels_a_job_and_drains_a_worker() {
     world.deploy(&["digest"]).await;
     let runtime = world.runtime().await;
     let blocks = (0..20).map(|number| Blob::from(vec![number])).collect::<Vec<_>>();
-    let hopeless = Mine { bits: 60 };
-    let results = IndexedStream::from(blocks).options(batches_of(1)).map(&hopeless).run(&runtime).await.unwrap();
+    let results = IndexedStream::from(blocks).options(batches_of(1)).map(&HOPELESS).run(&runtime).await.unwrap();
     let job = tokio::spawn(results.try_collect::<Vec<_>>());
 
     let seen = soon(async {
@@ -88,7 +90,7 @@ async fn an_operator_sees_workers_and_jobs_cancels_a_job_and_drains_a_worker() {
     assert_eq!(ended.ended().await, 0);
     assert!(ended.log().has(&["told to end", "by=\"tester@here\""]), "{}", ended.log());
     let rest = json(&world, &["workers"]).await;
-    assert_eq!(rest, json(&world, &["workers"]).await.into_iter().take(1).collect::<Vec<_>>());
+    assert_eq!(rest.len(), 1);
     assert_ne!(rest[0]["worker"], leaving);
     assert_eq!((&rest[0]["running"], &rest[0]["waiting"]), (&0.into(), &0.into()));
     assert!(other.is_running());
