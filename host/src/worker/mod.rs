@@ -423,6 +423,9 @@ impl WorkerRuntime {
                 self.dispatch(task, TaskOutcome::Failed(err), execution).await
             }
             TaskOutcome::Executed { outputs, failed } => {
+                if let Some(ElementFailure { error, .. }) = failed.last().filter(|failure| failure.terminates()) {
+                    tracing::warn!(%error, "an element failed");
+                }
                 match self.dispatch_ok(ExecutionOk { task, outputs, failed, execution }).await {
                     Err(QueueError::TooLarge { size, limit }) => {
                         let err = ExecutionError::new(
