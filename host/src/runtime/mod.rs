@@ -339,7 +339,7 @@ impl Runtime {
         self.asker().cancel(job, Process::here().who()).await
     }
 
-    /// Tells a worker to take no more tasks, to finish those that it has, and to end: its
+    /// Tells a worker to take no more tasks, to finish those that run, and to end: its
     /// [main loop](WorkerRuntime::main_loop) returns. `worker` is its identity, or a beginning that no other worker has.
     /// Returns it as it was.
     ///
@@ -407,7 +407,7 @@ impl Emulator {
         let plugins = open_plugins(&channels, engine, config).await?;
         let tasks = channels.get(tasks.name(), ChannelType::ExactlyOnce).await?;
         let shutdown = CancellationToken::new();
-        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone());
+        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone(), config.drain_timeout);
         let workers = (0..config.workers)
             .map(|_| {
                 let (worker, shutdown) = (worker.renamed(), shutdown.clone());

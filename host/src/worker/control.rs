@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     WorkerIpc, WorkerRuntime,
     activity::{Executing, Phase},
-    jobs::Jobs,
+    processing::Processing,
     terminate,
 };
 use crate::{
@@ -25,17 +25,17 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// The ear of a main loop. Answers that are under way are dropped with it.
 pub(super) struct Control<'a> {
     worker: &'a WorkerRuntime,
-    jobs: Arc<Jobs>,
+    processing: Arc<Processing>,
     answers: JoinSet<()>,
     beat: Interval,
     drain: CancellationToken,
 }
 
 impl<'a> Control<'a> {
-    pub(super) fn new(worker: &'a WorkerRuntime, jobs: Arc<Jobs>) -> Self {
+    pub(super) fn new(worker: &'a WorkerRuntime, processing: Arc<Processing>) -> Self {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { worker, jobs, answers: JoinSet::new(), beat, drain: CancellationToken::new() }
+        Self { worker, processing, answers: JoinSet::new(), beat, drain: CancellationToken::new() }
     }
 
     /// Cancelled when somebody wants the worker to end.
@@ -55,7 +55,7 @@ impl<'a> Control<'a> {
     /// Does as it is told; `held` tasks are under way. It waits for nothing.
     pub(super) fn hear(&mut self, message: WorkerIpc, held: usize) {
         match message {
-            WorkerIpc::Terminate { routing_key } => terminate(&self.jobs, &routing_key),
+            WorkerIpc::Terminate { routing_key } => terminate(&self.processing, &routing_key),
             WorkerIpc::Report { reply_to } => self.answer(reply_to, Answer::Worker(self.worker.status(held))),
             WorkerIpc::Drain { worker, by, reply_to } if worker == self.worker.identity() => {
                 tracing::info!(worker, by, "told to end: finishing what is under way");

@@ -43,7 +43,10 @@ async fn garbage_is_listed_shown_requeued_in_vain_and_dropped() {
     // The first byte is the version of the format.
     let (garbage, rubbish) = (named("format version 103"), named("format version 114"));
     let table = world.done(&["dead", "list"]).await;
-    assert!(table.lines().any(|line| line.trim_start().starts_with(garbage) && line.contains("format version 103")), "{table}");
+    assert!(
+        table.lines().any(|line| line.trim_start().starts_with(garbage) && line.contains("format version 103")),
+        "{table}"
+    );
     let sheet = world.done(&["dead", "show", &garbage[..6]]).await;
     assert!(sheet.contains("from default to default.dead"), "{sheet}");
     assert!(
