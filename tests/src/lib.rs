@@ -14,7 +14,7 @@ mod world;
 
 use std::time::Duration;
 
-pub use artifacts::{cache_dir, component, component_file, palfrey_file};
+pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
 pub use log::Log;
 pub use worker::Worker;
 pub use world::{Ran, World};
