@@ -6,6 +6,7 @@
 
 mod broken_messages;
 mod dead_letters;
+mod examples;
 mod failures;
 mod health;
 mod hot_deployment;
