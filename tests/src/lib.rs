@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod log;
+pub mod soak;
 mod worker;
 mod world;
 
