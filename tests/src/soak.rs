@@ -230,7 +230,8 @@ fn no_task(number: u64, task: &Bytes) -> Bytes {
         1 => task.slice(..at),
         // The header is longer than anything could be.
         2 => with(task, 1, &[0xff; 4]),
-        3 => with(task, 0, &[(random % 255 + 2) as u8]),
+        // Not one whose job and number can be read: workers hand that on for minutes, since others may understand it.
+        3 => with(task, 0, &[(random % 254 + 2) as u8, 0, 0, 0, random as u8]),
         // A header that does not decode, and elements that are not where they should be.
         4 => with(task, 5 + at % 40, &[0xff; 11]),
         _ => [task, &garbage(random, 1 + random % SMALL)[..]].concat().into(),

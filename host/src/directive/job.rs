@@ -121,6 +121,8 @@ pub(crate) struct Job<'a> {
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
     /// Outputs that the reader has not taken.
     ready: VecDeque<(u64, Bytes)>,
+    /// What ends the job, once the reader has taken the outputs that were there before.
+    failure: Option<JobError>,
     tree: FoldTree,
     /// The identity, if the source was empty.
     empty: Option<Bytes>,
@@ -164,6 +166,7 @@ impl<'a> Job<'a> {
             publishing: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
+            failure: None,
             tree: FoldTree::default(),
             empty: None,
             deadline,
@@ -178,6 +181,9 @@ impl<'a> Job<'a> {
         loop {
             if let Some(output) = self.ready.pop_front() {
                 return Ok(Some(output));
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
             }
             if self.is_idle() {
                 return Ok(None);
@@ -355,7 +361,10 @@ impl<'a> Job<'a> {
     ) -> Result<(), JobError> {
         let protocol = |reason: String| JobError::Protocol { worker: report.worker.clone(), reason };
         let (inputs, fails) = (task.inputs.len(), failed.len());
-        let fits = if self.folds() { outputs.len() == 1 } else { outputs.len() + fails == inputs };
+        // What is behind an element that ends the job was not executed.
+        let cut = failed.last().is_some_and(ElementFailure::terminates);
+        let executed = outputs.len() + fails;
+        let fits = if self.folds() { outputs.len() == 1 } else { executed == inputs || cut && executed < inputs };
         if !fits {
             return Err(protocol(format!("{inputs} inputs became {} outputs and {fails} failures", outputs.len())));
         }
@@ -392,7 +401,12 @@ impl<'a> Job<'a> {
                         self.done += 1;
                         tracing::debug!(%error, "an element has no output, as its operation asks for");
                     }
-                    AfterFailure::Terminate(error) => return Err(error.into()),
+                    AfterFailure::Terminate(error) => {
+                        // The workers need not wait for the reader.
+                        self.lease.results.end();
+                        self.failure = Some(error.into());
+                        return Ok(());
+                    }
                 }
             } else if let Some(output) = outputs.next() {
                 self.done += 1;

@@ -2,10 +2,13 @@
 
 use palfrey_host::task::{
     AnyTask,
-    wire::{Message, WireError},
+    wire::{Envelope, Message, WireError},
 };
 
-use crate::{hostile::Decoder, samples};
+use crate::{
+    hostile::{Decoder, hostile},
+    samples,
+};
 
 pub(crate) fn decoder() -> Decoder<AnyTask, WireError> {
     Decoder {
@@ -18,5 +21,12 @@ pub(crate) fn decoder() -> Decoder<AnyTask, WireError> {
 }
 
 pub(crate) fn attack(input: &[u8]) {
-    decoder().attack(input);
+    let decoder = decoder();
+    decoder.attack(input);
+    // What is read of a message of any version is what the message says.
+    let bytes = hostile(&decoder.samples, input);
+    let (task, envelope) = (AnyTask::decode(bytes.clone()), Envelope::read(&bytes));
+    if let Ok(task) = task {
+        assert!(envelope.is_some_and(|read| read.routing_key == task.routing_key && read.id == task.id));
+    }
 }
