@@ -56,8 +56,7 @@
 //! | `Literal(5)`, and `run` gives a `Literal` | [`Literal::new(5)`](directive::Literal::new), and `run` gives the value |
 //! | `into_values_sorted` gives an iterator | [it](directive::Results::into_values_sorted) gives a `Vec` |
 //! | `try_from_into_iterator` | [`IndexedStream::from_fallible_stream`](directive::IndexedStream::from_fallible_stream) |
-//! | `RetryStrategy::After { max_retries, duration }` | [`After { max_retries, delay }`](palfrey_sdk::RetryStrategy::After); numbers of retries are plain `u32`, and zero is allowed |
-//! | `RetryStrategy::Exponential { min_duration, max_duration }` | [`Exponential { max_retries, min_delay, max_delay }`](palfrey_sdk::RetryStrategy::Exponential) |
+//! | `max_retries: NonZeroU32`, and none in `RetryStrategy::Exponential` | [a plain `u32`](palfrey_sdk::RetryStrategy), in `Exponential` as well |
 //! | `FatalError::from_str(message, strategy)` | [`FatalError::msg(message)`](palfrey_sdk::FatalError::msg)`.with_strategy(strategy)` |
 //! | `TransientError::from_str(message, retry, fatal)` | [`TransientError::msg(message)`](palfrey_sdk::TransientError::msg)`.with_retry(retry).with_exhausted(fatal)` |
 //! | a job with a failure that is ignored waits for its result | the element [has none](palfrey_sdk::FatalStrategy::Ignore), and the job goes on |

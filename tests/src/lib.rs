@@ -22,7 +22,7 @@ mod world;
 
 use std::time::Duration;
 
-pub use artifacts::{cache_dir, component, component_file, palfrey_file};
+pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
 pub use deployments::Deployments;
 pub use exact::{ELEMENTS, Exact};
 pub use log::Log;

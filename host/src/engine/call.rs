@@ -307,13 +307,13 @@ fn retry_strategy(strategy: wit::RetryStrategy) -> RetryStrategy {
             RetryStrategy::Immediate { max_retries: max_retries.min(MAX_RETRIES) }
         }
         wit::RetryStrategy::After(wit::DelayedRetry { max_retries, delay_ms }) => {
-            RetryStrategy::After { max_retries: max_retries.min(MAX_RETRIES), delay: delay(delay_ms) }
+            RetryStrategy::After { max_retries: max_retries.min(MAX_RETRIES), duration: delay(delay_ms) }
         }
         wit::RetryStrategy::Exponential(wit::ExponentialRetry { max_retries, min_delay_ms, max_delay_ms }) => {
             RetryStrategy::Exponential {
                 max_retries: max_retries.min(MAX_RETRIES),
-                min_delay: delay(min_delay_ms),
-                max_delay: delay(max_delay_ms),
+                min_duration: delay(min_delay_ms),
+                max_duration: delay(max_delay_ms),
             }
         }
     }

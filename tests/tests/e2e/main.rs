@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken_messages;
+mod examples;
 mod failures;
 mod hot_deployment;
 mod jobs;
