@@ -178,7 +178,7 @@ async fn count_dead_letters(
     let dead = connection.declare(&dead).await.expect("the queue of dead letters");
     let mut letters = dead.consumer(500).await.expect("a consumer");
     while let Some(letter) = letters.next().await {
-        let reason = letter.dead_letter_reason.expect("a dead letter has a reason");
+        let reason = letter.dead_letter().expect("a dead letter has a reason").reason.clone();
         let reason = without_numbers(&reason);
         *reasons.lock().expect("nothing panics while it counts").entry(reason).or_default() += 1;
         letter.acker.ack().await.ok();

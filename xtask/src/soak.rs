@@ -20,11 +20,11 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     plugins::build(workspace)?;
     step("building the worker and the soak", || {
-        workspace.cargo(["build", "--workspace", "--bin", "palfrey", "--example", "soak"]).run()
+        workspace.cargo(["build", "--workspace", "--bin", "palfrey", "--bin", "soak"]).run()
     })?;
     let node = requirements::broker(workspace)?;
     let messages = options.messages.to_string();
-    Program::new(workspace.built("examples/soak"))
+    Program::new(workspace.built("soak"))
         .args([&messages])
         .env_unseen(palfrey_rabbitmq::URI_VARIABLE, node.uri())
         .repeated_by(format!("cargo xtask soak --messages {messages}"))
