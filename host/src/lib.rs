@@ -73,6 +73,8 @@ pub mod config;
 mod connect;
 pub mod directive;
 pub mod engine;
+#[cfg(debug_assertions)]
+pub mod failpoint;
 pub mod plugin;
 pub mod queue;
 pub mod runtime;

@@ -103,8 +103,13 @@ impl World {
 
     /// A worker that has been started, and may fail.
     pub fn start_worker(&self, arguments: &[&str]) -> Worker {
+        self.start_failing_worker(arguments, "")
+    }
+
+    /// A worker that has been started, with rules for its [failpoints](palfrey_host::failpoint).
+    pub fn start_failing_worker(&self, arguments: &[&str], failpoints: &str) -> Worker {
         let mut command = self.command(palfrey_file());
-        command.arg("worker").args(arguments);
+        command.env(palfrey_host::failpoint::VARIABLE, failpoints).arg("worker").args(arguments);
         Worker::start(&command)
     }
 

@@ -8,13 +8,15 @@ use super::{Failure, connection};
 
 pub(super) const HELP: &str = "\
 Takes tasks and executes whatever plugins they name. Start as many as you like, on any machine that reaches the broker.
-At the first SIGINT or SIGTERM it takes no more tasks, finishes those under way and exits with 0; at a second one it exits
-at once, and the broker gives its tasks to others.
+At the first SIGINT or SIGTERM it takes no more tasks, finishes those that run within the drain timeout and exits with 0; at a
+second one it exits at once. The broker gives to others what was not finished.
 
 Example:
   palfrey worker --amqp-uri amqp://user:password@broker:5672/%2f --slots 4 --limit time=1min,memory=512MiB";
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    arm_failpoints()?;
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
     let config = connection::complete(config)?;
@@ -22,7 +24,18 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         worker = WorkerRuntime::from_config(&config) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    Ok(worker.main_loop(shutdown.cancelled()).await?)
+    let ended = worker.main_loop(shutdown.cancelled()).await;
+    // It was closed already if that is what has ended the loop.
+    worker.close().await.ok();
+    Ok(ended?)
+}
+
+/// Where tests want this process to fail.
+#[cfg(debug_assertions)]
+fn arm_failpoints() -> Result<(), Failure> {
+    use palfrey_host::failpoint;
+    let rules = std::env::var(failpoint::VARIABLE).unwrap_or_default();
+    failpoint::arm(&rules).map_err(|error| Failure::Setup(error.into()))
 }
 
 /// Asks for a shutdown at the first signal, and ends the process at the second.

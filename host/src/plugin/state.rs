@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -123,6 +124,18 @@ pub enum Refusal {
     /// A description that no engine lets through.
     #[error("the record describes a plugin without a proper name: `{0}`")]
     Name(String),
+}
+
+/// The active deployments, in one line: `arith 0.1.0 (sha256:…), text 0.1.0 (sha256:…)`.
+impl fmt::Display for RegistryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, deployment) in self.plugins.iter().filter_map(|(name, history)| Some((name, history.active()?))) {
+            write!(f, "{separator}{name} {} ({})", deployment.version(), deployment.digest)?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("no plugins") } else { Ok(()) }
+    }
 }
 
 impl RegistryState {

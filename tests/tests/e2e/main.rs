@@ -14,6 +14,7 @@ mod outages;
 mod refused_components;
 mod refused_connections;
 mod signals;
+mod soaking;
 mod terminated_jobs;
 
 use palfrey_host::directive::{BatchSize, JobOptions};

@@ -6,6 +6,7 @@
 //! - `link` supervises one connection and rebuilds it for ever,
 //! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
 //! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
+//! - `headers` says what goes with a message that is moved,
 //! - `topology` says what each kind of queue is on the broker,
 //! - `address` parses URIs, keeps the password to itself, and explains refusals.
 //!
@@ -13,6 +14,7 @@
 
 mod address;
 mod consumer;
+mod headers;
 mod link;
 mod publisher;
 mod topology;
@@ -209,6 +211,19 @@ struct Handle {
     spec: QueueSpec,
 }
 
+impl Handle {
+    fn receiver(&self, prefetch: u16) -> Receiver {
+        Receiver {
+            link: self.shared.consuming.clone(),
+            outbox: self.shared.confirmed.clone(),
+            closed: self.shared.closed.clone(),
+            spec: self.spec.clone(),
+            prefetch: prefetch.max(1),
+            next_offset: 0,
+        }
+    }
+}
+
 #[async_trait]
 impl QueueHandle for Handle {
     fn spec(&self) -> &QueueSpec {
@@ -237,15 +252,7 @@ impl QueueHandle for Handle {
 
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError> {
         self.shared.check_open()?;
-        let receiver = Receiver {
-            link: self.shared.consuming.clone(),
-            outbox: self.shared.confirmed.clone(),
-            closed: self.shared.closed.clone(),
-            spec: self.spec.clone(),
-            prefetch: prefetch.max(1),
-            next_offset: 0,
-        };
-        let received = receiver.start().await?;
+        let received = self.receiver(prefetch).start().await?;
         // The stream keeps the connection as long as somebody reads it.
         let state = (received, self.shared.clone());
         let deliveries = stream::unfold(state, |(mut received, shared)| async move {
@@ -256,6 +263,11 @@ impl QueueHandle for Handle {
             }
         });
         Ok(deliveries.take_until(self.shared.closed.clone().cancelled_owned()).boxed())
+    }
+
+    async fn take(&self) -> Result<Option<Delivery>, QueueError> {
+        self.shared.check_open()?;
+        self.receiver(1).take().await
     }
 
     async fn status(&self) -> Result<QueueStatus, QueueError> {
