@@ -53,6 +53,11 @@ impl<T> Drop for Job<T> {
 impl Exact {
     /// Starts both jobs, on the active version of `probe`, which is to be this one. `text` and `probe` have to be deployed.
     pub fn start(runtime: &Arc<Runtime>, version: u32) -> Self {
+        Self::start_with_work(runtime, version, 0)
+    }
+
+    /// Starts them with so much [`work`](Stamp::work) for each element of the map: 300,000 take about a millisecond.
+    pub fn start_with_work(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
         let text: String = (0..)
             .flat_map(|number: u32| format!("{number} ").into_bytes())
             .map(char::from)
@@ -66,7 +71,7 @@ impl Exact {
             text,
             held_back: Some(HeldBack { characters, numbers }),
             folded: fold(runtime.clone(), more_characters),
-            mapped: map(runtime.clone(), more_numbers),
+            mapped: map(runtime.clone(), more_numbers, Stamp { work }),
             version,
         }
     }
@@ -140,10 +145,10 @@ fn fold(runtime: Arc<Runtime>, characters: UnboundedReceiver<char>) -> Job<Strin
     Job { done, result }
 }
 
-fn map(runtime: Arc<Runtime>, numbers: UnboundedReceiver<u64>) -> Job<Vec<(usize, (u32, u64))>> {
+fn map(runtime: Arc<Runtime>, numbers: UnboundedReceiver<u64>, stamp: Stamp) -> Job<Vec<(usize, (u32, u64))>> {
     let (options, done) = options();
     let result = tokio::spawn(async move {
-        let results = IndexedStream::from_stream(numbers).options(options).map(&Stamp::QUICK).run(&runtime).await?;
+        let results = IndexedStream::from_stream(numbers).options(options).map(&stamp).run(&runtime).await?;
         results.try_collect().await
     });
     Job { done, result }
