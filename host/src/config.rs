@@ -18,7 +18,7 @@
 //! assert_eq!(arguments.palfrey.runtime, Transport::Amqp);
 //! ```
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use palfrey_sdk::Serializer;
@@ -90,6 +90,18 @@ pub struct Config {
     #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
     pub prefetch: Option<u16>,
 
+    /// How long a worker that is told to end may go on with what it executes; after that, other workers do it again
+    #[arg(
+        long,
+        env = "PALFREY_DRAIN_TIMEOUT",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        default_value = DEFAULT_DRAIN_TIMEOUT,
+        help_heading = "Execution",
+        global = true
+    )]
+    pub drain_timeout: Duration,
+
     /// Limits of operations: `time=5s,memory=64MiB` for all, `digest/mine:time=1h` for one, `arith:output=1MiB` for a
     /// plugin's. Repeatable
     #[arg(
@@ -110,6 +122,9 @@ pub struct Config {
 /// Name of the channel that carries the tasks, unless another one is configured.
 pub const DEFAULT_ROUTING_KEY: &str = "default";
 
+/// Shorter than the 30 seconds that Kubernetes and others leave a container between the request and the kill.
+const DEFAULT_DRAIN_TIMEOUT: &str = "25s";
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -121,6 +136,7 @@ impl Default for Config {
             workers: 1,
             slots: None,
             prefetch: None,
+            drain_timeout: Duration::from_secs(25),
             limits: Vec::new(),
             cache_dir: None,
         }

@@ -8,8 +8,8 @@ use super::{Failure, connection};
 
 pub(super) const HELP: &str = "\
 Takes tasks and executes whatever plugins they name. Start as many as you like, on any machine that reaches the broker.
-At the first SIGINT or SIGTERM it takes no more tasks, finishes those under way and exits with 0; at a second one it exits
-at once, and the broker gives its tasks to others.
+At the first SIGINT or SIGTERM it takes no more tasks, finishes those that run within the drain timeout and exits with 0; at a
+second one it exits at once. The broker gives to others what was not finished.
 
 Example:
   palfrey worker --amqp-uri amqp://user:password@broker:5672/%2f --slots 4 --limit time=1min,memory=512MiB";
@@ -24,7 +24,10 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         worker = WorkerRuntime::from_config(&config) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    Ok(worker.main_loop(shutdown.cancelled()).await?)
+    let ended = worker.main_loop(shutdown.cancelled()).await;
+    // It was closed already if that is what has ended the loop.
+    worker.close().await.ok();
+    Ok(ended?)
 }
 
 /// Where tests want this process to fail.

@@ -319,6 +319,11 @@ pub trait Acker: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`move_to`](Self::move_to).
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError>;
+
+    /// Whether it is known already that settling ends with [`QueueError::Stale`].
+    fn is_stale(&self) -> bool {
+        false
+    }
 }
 
 /// The acker of what needs no acknowledgement: the records of a log.

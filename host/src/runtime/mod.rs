@@ -308,7 +308,7 @@ impl Emulator {
         let plugins = open_plugins(&channels, engine, config).await?;
         let tasks = channels.get(tasks.name(), ChannelType::ExactlyOnce).await?;
         let shutdown = CancellationToken::new();
-        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone());
+        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone(), config.drain_timeout);
         let workers = (0..config.workers)
             .map(|_| {
                 let (worker, shutdown) = (worker.renamed(), shutdown.clone());

@@ -307,6 +307,10 @@ impl Acker for Held {
             None => self.ack().await,
         }
     }
+
+    fn is_stale(&self) -> bool {
+        !self.is_usable()
+    }
 }
 
 impl Drop for Held {
