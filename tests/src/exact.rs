@@ -16,11 +16,14 @@ use crate::soon;
 /// Elements of each job.
 pub const ELEMENTS: u64 = 20_000;
 
+/// Those of them that a job does before it is asked to finish.
+pub const FREE: u64 = 18_000;
+
 /// Elements of each task.
 const BATCH: usize = 50;
 
 /// Two jobs under way: a fold that is not commutative, and a map. They end with [`finish`](Self::finish), not before: the
-/// last half of their elements is held back until then, so that whatever is done meanwhile happens in their middle.
+/// last of their elements are held back until then, so that whatever is done meanwhile happens in their middle.
 ///
 /// Dropping it abandons them.
 #[derive(Debug)]
@@ -64,9 +67,8 @@ impl Exact {
             .take(ELEMENTS as usize)
             .collect();
         let ((characters, more_characters), (numbers, more_numbers)) = (unbounded(), unbounded());
-        let half = ELEMENTS / 2;
-        text.chars().take(half as usize).for_each(|character| send(&characters, character));
-        (0..half).for_each(|number| send(&numbers, number));
+        text.chars().take(FREE as usize).for_each(|character| send(&characters, character));
+        (0..FREE).for_each(|number| send(&numbers, number));
         Self {
             text,
             held_back: Some(HeldBack { characters, numbers }),
@@ -76,7 +78,7 @@ impl Exact {
         }
     }
 
-    /// Waits until both jobs have done so many elements, or have failed. Half of them are done before [`finish`](Self::finish).
+    /// Waits until both jobs have done so many elements, or have failed. [`FREE`] of them are done before [`finish`](Self::finish).
     ///
     /// # Panics
     /// If that takes too long.
@@ -95,9 +97,8 @@ impl Exact {
     /// Lets the jobs have the rest of their elements.
     pub fn release(&mut self) {
         if let Some(HeldBack { characters, numbers }) = self.held_back.take() {
-            let half = ELEMENTS / 2;
-            self.text.chars().skip(half as usize).for_each(|character| send(&characters, character));
-            (half..ELEMENTS).for_each(|number| send(&numbers, number));
+            self.text.chars().skip(FREE as usize).for_each(|character| send(&characters, character));
+            (FREE..ELEMENTS).for_each(|number| send(&numbers, number));
         }
     }
 

@@ -61,6 +61,7 @@ impl Scene {
     /// # Panics
     /// As [`World::new`].
     pub fn new() -> Self {
+        show_the_log();
         Self { world: World::new(), node: None }
     }
 
@@ -69,6 +70,7 @@ impl Scene {
     /// # Panics
     /// If it does not start.
     pub async fn with_a_node(options: NodeOptions) -> Self {
+        show_the_log();
         let node = tokio::task::spawn_blocking(move || options.start()).await.expect("it does not panic");
         let node = node.unwrap_or_else(|error| panic!("{error}"));
         Self { world: World::at(node.uri()), node: Some(Arc::new(node)) }
@@ -205,6 +207,12 @@ impl Scene {
         }
         soon(runtime.close()).await.expect("the broker is there");
     }
+}
+
+/// What the programs of this process log, shown where a test fails.
+fn show_the_log() {
+    let filter = tracing_subscriber::EnvFilter::new("info,palfrey_host=debug,palfrey::guest=warn,lapin=off");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init().ok();
 }
 
 impl Default for Scene {

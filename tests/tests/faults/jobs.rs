@@ -99,15 +99,14 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
         // It dies with the third of five attempts, and whoever comes then would die with a fourth one of its own.
         let doomed = scene.start_worker(&[], "before-result/speaker/stubborn=pause@3").await;
         let stubborn = Stubborn { retry, exhausted: FatalStrategy::Terminate };
-        let job = Literal::new(99).map(&stubborn).run(&program.runtime);
-        let death = async {
-            doomed.process.log().until(&["the task goes no further"]).await;
-            doomed.kill().await;
-            scene.start_worker(&[], "before-execution/speaker/stubborn=abort@4").await
-        };
-        let (outcome, mut heir) = soon(async { futures::join!(job, death) }).await;
+        let (runtime, again) = (program.runtime.clone(), stubborn.clone());
+        let job = tokio::spawn(async move { Literal::new(99).map(&again).run(&runtime).await });
+        doomed.process.log().until(&["the task goes no further"]).await;
+        doomed.kill().await;
+        let mut heir = scene.start_worker(&[], "before-execution/speaker/stubborn=abort@4").await;
+        let error = soon(job).await.unwrap().unwrap_err();
         let cause = Cause::RetriesExhausted { attempts: RETRIES + 1, strategy: FatalStrategy::Terminate };
-        assert_eq!(outcome.unwrap_err().execution().unwrap().cause, cause, "{retry:?}");
+        assert_eq!(error.execution().unwrap().cause, cause, "{retry:?}");
         assert!(heir.process.is_running());
         // One failure less than there are attempts.
         let last = Literal::new(u64::from(RETRIES)).map(&stubborn);

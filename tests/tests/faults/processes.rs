@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, Scene};
+use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Scene};
 
 use crate::Cast;
 
@@ -21,7 +21,7 @@ async fn killed_at(moment: &str) {
     let deployments = Deployments::start(scene.program().await);
     doomed.kill().await;
     cast.workers.push(scene.worker(&[]).await);
-    cast.exact.reaches(ELEMENTS / 2).await;
+    cast.exact.reaches(FREE).await;
     assert!(deployments.end().await >= 4);
     cast.all_is_well(&scene).await;
 }
@@ -68,7 +68,7 @@ async fn what_a_worker_does_late_that_was_taken_for_dead_does_no_harm() {
     cast.exact.reaches(1000).await;
     cast.workers[0].process.signal("STOP");
     // That takes what the stopped worker holds: the broker gives it to the other one when it misses the heartbeats.
-    cast.exact.reaches(ELEMENTS / 2).await;
+    cast.exact.reaches(FREE).await;
     cast.workers[0].process.signal("CONT");
     cast.workers[0].process.log().until(&["connected to the broker again"]).await;
     cast.all_is_well(&scene).await;
@@ -110,7 +110,7 @@ async fn the_jobs_of_a_program_that_is_gone_end_and_those_of_others_are_not_dist
     gone.network.conduct(Conduct::Refuse);
     gone.network.cut();
     drop((abandoned, gone));
-    cast.exact.reaches(ELEMENTS / 2).await;
+    cast.exact.reaches(FREE).await;
     let left: Vec<_> = leases().await.difference(&others).cloned().collect();
     assert_eq!(left.len(), 2, "those of its jobs: {left:?}");
     // The broker does so after a minute, which is not waited for here.

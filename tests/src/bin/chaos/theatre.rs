@@ -13,6 +13,9 @@ use crate::fault::{Fault, WORKERS, Whose};
 /// RabbitMQ writes down within a second or so which queues there are. One that is killed before has forgotten them.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
+/// Of each element of the map: with it a job outlives most faults on a machine with two cores.
+const WORK: u64 = 300_000;
+
 /// A broker and its workers.
 pub(crate) struct Theatre {
     scene: Scene,
@@ -46,7 +49,7 @@ impl Theatre {
 
     pub(crate) async fn begin(&self, deploys: bool) -> Act {
         let program = self.scene.program().await;
-        let exact = Exact::start(&program.runtime, 1);
+        let exact = Exact::start_with_work(&program.runtime, 1, WORK);
         // Both jobs have to have begun before the version that they are to use is replaced.
         exact.reaches(100).await;
         let deployments = if deploys { Some(Deployments::start(self.scene.program().await)) } else { None };
