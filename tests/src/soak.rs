@@ -225,7 +225,7 @@ fn no_task(number: u64, task: &Bytes) -> Bytes {
     let random = scattered(number);
     let at = (random % task.len() as u64) as usize;
     let bytes = match number % 8 {
-        0 if number % 4096 == 0 => vec![random as u8; LARGE].into(),
+        0 if number.is_multiple_of(4096) => vec![random as u8; LARGE].into(),
         0 => garbage(random, random % SMALL),
         1 => task.slice(..at),
         // The header is longer than anything could be.

@@ -93,7 +93,7 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
     let strategies = [
         RetryStrategy::Immediate { max_retries: RETRIES },
         RetryStrategy::After { max_retries: RETRIES, delay },
-        RetryStrategy::Exponential { max_retries: RETRIES, min_delay: delay, max_delay: 4 * delay },
+        RetryStrategy::Exponential { max_retries: RETRIES, min_duration: delay, max_duration: 4 * delay },
     ];
     for retry in strategies {
         // It dies with the third of five attempts, and whoever comes then would die with a fourth one of its own.
