@@ -92,7 +92,7 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
     let delay = Duration::from_millis(20);
     let strategies = [
         RetryStrategy::Immediate { max_retries: RETRIES },
-        RetryStrategy::After { max_retries: RETRIES, delay },
+        RetryStrategy::After { max_retries: RETRIES, duration: delay },
         RetryStrategy::Exponential { max_retries: RETRIES, min_duration: delay, max_duration: 4 * delay },
     ];
     for retry in strategies {
