@@ -34,7 +34,7 @@ pub fn palfrey_file() -> PathBuf {
 /// # Panics
 /// If it was not built, with the command that does.
 pub fn example_file(example: &str) -> PathBuf {
-    built(above_the_test(2).join("examples").join(example), "cargo build -p palfrey-host --examples")
+    built(profile().join("examples").join(example), "cargo build -p palfrey-host --examples")
 }
 
 /// A component, by the name of its package.

@@ -123,7 +123,7 @@ impl Heard {
             }
         }
         let mut jobs: Vec<_> = self.jobs.into_values().collect();
-        jobs.sort_by(|one, other| other.age.cmp(&one.age));
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.age));
         Survey { workers: self.workers.into_values().collect(), jobs, silent }
     }
 }

@@ -17,6 +17,7 @@ mod presence;
 mod refused_components;
 mod refused_connections;
 mod signals;
+mod soaking;
 mod terminated_jobs;
 
 use palfrey_host::directive::{BatchSize, JobOptions};
