@@ -30,7 +30,7 @@ impl Asker<'_> {
         let mut heard = Heard::default();
         let patience = Instant::now() + PATIENCE;
         loop {
-            let until = if heard.taking(self.tasks.name()) < receivers { patience } else { Instant::now() + QUIET };
+            let until = if heard.serving(self.tasks.name()) < receivers { patience } else { Instant::now() + QUIET };
             match tokio::time::timeout_at(until, answers.next()).await {
                 Ok(Some((answer, acker))) => {
                     heard.add(answer);
@@ -110,13 +110,13 @@ impl Heard {
         }
     }
 
-    /// Workers that take tasks from a bus.
-    fn taking(&self, bus: &str) -> u64 {
-        self.workers.values().filter(|worker| worker.bus == bus && !worker.draining).count() as u64
+    /// Workers that take tasks from a bus, or finish some: RabbitMQ counts a receiver as long as it holds messages.
+    fn serving(&self, bus: &str) -> u64 {
+        self.workers.values().filter(|worker| worker.bus == bus).count() as u64
     }
 
     fn survey(mut self, bus: &str, receivers: u64) -> Survey {
-        let silent = receivers.saturating_sub(self.taking(bus));
+        let silent = receivers.saturating_sub(self.serving(bus));
         for (id, tasks) in self.workers.values().flat_map(|worker| &worker.running) {
             if let Some(job) = self.jobs.get_mut(id) {
                 job.running += u64::from(*tasks);

@@ -153,10 +153,10 @@ async fn hundreds_of_workers_all_answer() {
 }
 
 /// Somebody who answers as a worker does, and counts the questions.
-async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sync::mpsc::UnboundedSender<usize>) {
+async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sync::mpsc::Sender<usize>) {
     let channel = channels.get::<WorkerIpc>("palfrey.ipc", ChannelType::Broadcast).await.unwrap();
     let mut messages = channel.receiver().await.unwrap();
-    questions.send(number).unwrap();
+    questions.try_send(number).unwrap();
     let status = WorkerStatus {
         identity: format!("worker-{number}"),
         process: Process::here(),
@@ -173,7 +173,7 @@ async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sy
     while let Some((message, acker)) = messages.next().await {
         acker.ack().await.unwrap();
         if let WorkerIpc::Report { reply_to } = message {
-            questions.send(number).unwrap();
+            questions.try_send(number).unwrap();
             let answers = channels.leased(&reply_to).sender().await.unwrap();
             answers.publish(&Answer::Worker(status.clone())).await.unwrap();
         }
@@ -188,7 +188,7 @@ async fn over_rabbitmq_hundreds_answer_and_each_is_asked_once() {
     let runtime = Runtime::from_config(&config).await.unwrap();
     let broker = Amqp::connect(&uri, AmqpOptions::default()).await.unwrap();
     let channels = ChannelFactory::new(std::sync::Arc::new(broker), 16);
-    let (questions, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (questions, mut heard) = tokio::sync::mpsc::channel(4 * HUNDREDS);
     let announcers: Vec<_> =
         (0..HUNDREDS).map(|number| tokio::spawn(announcer(channels.clone(), number, questions.clone()))).collect();
     for _ in 0..HUNDREDS {

@@ -5,8 +5,10 @@ use futures::StreamExt;
 use palfrey_host::{
     directive::*,
     queue::{Connection, DELIVERY_LIMIT, QueueKind, QueueSpec},
+    task::Cause,
 };
 use palfrey_tests::{World, soon};
+use probe_1::Stamp;
 use serde_json::Value;
 
 async fn list(world: &World) -> Vec<Value> {
@@ -108,4 +110,45 @@ async fn a_task_that_no_worker_survived_is_requeued_exactly_as_it_was_and_its_jo
     assert!(list(&world).await.is_empty());
     let _worker = world.worker(&["--slots", "1"]).await;
     assert_eq!(soon(job).await.unwrap().unwrap(), [7, 14, 21]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_listed_with_its_history_and_executed_again_when_it_is_requeued() {
+    let world = World::new();
+    world.deploy(&["probe-1"]).await;
+    let runtime = world.runtime().await;
+    let job = tokio::spawn(async move { Literal::new(47).map(&Stamp::QUICK).run(&runtime).await.map(|_| ()) });
+    let connection = world.connection().await;
+    let dead = connection.declare(&QueueSpec::new("default.dead", QueueKind::Tasks)).await.unwrap();
+    // Each worker dies of it, until one finds it guilty.
+    let mut deaths = 0;
+    loop {
+        let mut doomed = world.start_failing_worker(&["--slots", "1"], "during-execution/probe/stamp=abort");
+        let convicted = async { while dead.status().await.unwrap().messages == 0 {} };
+        tokio::select! {
+            _ = doomed.ended() => deaths += 1,
+            () = convicted => break,
+        }
+    }
+    let error = soon(job).await.unwrap().unwrap_err();
+    let cause = &error.execution().unwrap().cause;
+    let Cause::Poison { attempts } = cause else { panic!("{error}") };
+    assert!(deaths >= *attempts && *attempts > 1, "{deaths} deaths, {attempts} attempts");
+
+    let letters = list(&world).await;
+    let [letter] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!(letter["task"]["stages"][0]["operation"], "probe/stamp");
+    let moves: Vec<_> = letter["moves"].as_array().unwrap().iter().map(|it| &it["from"]).collect();
+    assert_eq!(moves, ["default", "default.suspects"], "{letter}");
+    assert!(letter["delivered"].as_u64().unwrap() >= u64::from(deaths), "{letter}");
+    let name = letter["name"].as_str().unwrap();
+    let sheet = world.done(&["dead", "show", name]).await;
+    assert!(sheet.contains("from default to default.suspects") && sheet.contains("to default.dead"), "{sheet}");
+
+    // A worker that it does not kill executes it as if for the first time. Its job has ended, and nobody wants the result.
+    let worker = world.worker(&["--slots", "1"]).await;
+    world.done(&["dead", "requeue", name]).await;
+    worker.log().until(&["stamping 47"]).await;
+    worker.log().until(&["nobody waits for the results of this job any more"]).await;
+    assert!(list(&world).await.is_empty());
 }

@@ -78,9 +78,10 @@ impl Link {
     /// How the connection is just now.
     pub(super) fn condition(&self) -> Condition {
         match &*self.state.borrow() {
+            State::Up(connection) if !connection.status().connected() => Condition::Lost,
             State::Up(connection) if connection.status().blocked() => Condition::Blocked,
-            State::Up(connection) if connection.status().connected() => Condition::Connected,
-            State::Up(_) | State::Down => Condition::Lost,
+            State::Up(_) => Condition::Connected,
+            State::Down => Condition::Lost,
             State::Closed => Condition::Closed,
         }
     }
