@@ -105,6 +105,18 @@ pub struct Config {
     /// Folder for machine code and components, so that plugins are compiled once a machine
     #[arg(long, env = "PALFREY_CACHE_DIR", value_name = "DIR", help_heading = "Execution", global = true)]
     pub cache_dir: Option<PathBuf>,
+
+    /// Execute only plugins that one of these keys has signed: a public key of minisign, or a folder of files `*.pub`.
+    /// Repeatable; in the environment with `:` between them [default: execute everything]
+    #[arg(
+        long,
+        env = "PALFREY_TRUST",
+        value_name = "KEYFILE",
+        value_delimiter = ':',
+        help_heading = "Execution",
+        global = true
+    )]
+    pub trust: Vec<PathBuf>,
 }
 
 /// Name of the channel that carries the tasks, unless another one is configured.
@@ -123,6 +135,7 @@ impl Default for Config {
             prefetch: None,
             limits: Vec::new(),
             cache_dir: None,
+            trust: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     channel::ChannelFactory,
     config::{Config, Transport},
     engine::{Engine, EngineError},
-    plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError},
+    plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError, Trust, TrustError},
     queue::{
         Connection, QueueError,
         amqp::{Amqp, AmqpOptions},
@@ -24,6 +24,9 @@ pub enum ConnectError {
     /// The engine cannot be set up.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The keys that are trusted cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The folder of the components cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,16 +55,17 @@ pub(crate) async fn open_registry(
     Ok(registry)
 }
 
-/// Opens the registry with the components' bytes, and loads what is deployed in the background.
+/// Opens the registry with the components' bytes, and loads what is deployed and trusted in the background.
 pub(crate) async fn open_plugins(
     channels: &ChannelFactory,
     engine: &Engine,
     config: &Config,
 ) -> Result<Plugins, ConnectError> {
+    let trust = Trust::load(&config.trust)?;
     let store = match &config.cache_dir {
         Some(folder) => ComponentStore::in_directory(folder)?,
         None => ComponentStore::in_memory(),
     };
     let registry = open_registry(channels, config, Follow::Components(store)).await?;
-    Ok(Plugins::new(registry, engine.clone()))
+    Ok(Plugins::new(registry, engine.clone(), trust))
 }

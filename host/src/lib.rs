@@ -77,6 +77,7 @@ pub mod engine;
 pub mod plugin;
 pub mod queue;
 pub mod runtime;
+pub mod secret;
 pub mod task;
 pub mod worker;
 

@@ -5,8 +5,9 @@ use std::{io, path::PathBuf, process::ExitCode};
 use palfrey_host::{
     ConnectError,
     engine::{EngineError, LoadError},
-    plugin::{Refusal, RegistryError},
+    plugin::{KeyError, Refusal, RegistryError, TrustError, Untrusted},
     queue::QueueError,
+    secret::SecretError,
 };
 
 pub(super) const HELP: &str = "\
@@ -50,6 +51,40 @@ pub(super) enum Failure {
         #[source]
         source: LoadError,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A file that would be lost.
+    #[error("{} exists, and a key that is lost cannot be made again: choose another name", path.display())]
+    Exists { path: PathBuf },
+    /// A file that is no secret key.
+    #[error("cannot sign with {}", path.display())]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: KeyError,
+    },
+    /// A password is missing or wrong.
+    #[error("{0}")]
+    Password(String),
+    /// The signature of a file does not fit it.
+    #[error("{} is not a signature for what it lies beside", path.display())]
+    Signature {
+        path: PathBuf,
+        #[source]
+        source: Untrusted,
+    },
+    /// Signed by nobody who is trusted.
+    #[error("{} would not be executed", path.display())]
+    Untrusted {
+        path: PathBuf,
+        #[source]
+        source: Untrusted,
+    },
     /// The registry says no.
     #[error(transparent)]
     Refused(Refusal),
@@ -68,10 +103,11 @@ impl Failure {
         const REFUSED: u8 = 5;
         ExitCode::from(match self {
             Self::Internal(_) | Self::Queue(_) => INTERNAL,
-            Self::InMemory | Self::Setup(_) => USAGE,
+            Self::InMemory | Self::Setup(_) | Self::Key { .. } | Self::Password(_) => USAGE,
+            Self::Write { .. } => INTERNAL,
             Self::Connect(_) => CANNOT_CONNECT,
             Self::File { .. } => NOT_FOUND,
-            Self::Component { .. } => REFUSED,
+            Self::Component { .. } | Self::Exists { .. } | Self::Signature { .. } | Self::Untrusted { .. } => REFUSED,
             Self::Refused(refusal) => match refusal {
                 Refusal::UnknownPlugin { .. } | Refusal::NoSuchVersion { .. } | Refusal::NeverDeployed { .. } => {
                     NOT_FOUND
@@ -80,6 +116,7 @@ impl Failure {
                 | Refusal::NotDeployed { .. }
                 | Refusal::NothingBefore { .. }
                 | Refusal::Overtaken { .. }
+                | Refusal::SignatureTooLarge(_)
                 | Refusal::Name(_) => REFUSED,
             },
         })
@@ -92,6 +129,18 @@ impl From<ConnectError> for Failure {
             ConnectError::Queue(error) => Self::Connect(error),
             setup => Self::Setup(setup.into()),
         }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::Setup(error.into())
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
+        Self::Setup(error.into())
     }
 }
 

@@ -8,8 +8,10 @@ mod connection;
 mod deploy;
 mod failure;
 mod inspect;
+mod keygen;
 mod output;
 mod plugins;
+mod sign;
 mod worker;
 
 use std::process::ExitCode;
@@ -47,6 +49,12 @@ enum Command {
     /// Deploy components to the running workers
     #[command(after_help = deploy::HELP)]
     Deploy(deploy::Args),
+    /// Make a pair of keys for signing plugins
+    #[command(after_help = keygen::HELP)]
+    Keygen(keygen::Args),
+    /// Sign components, for workers that execute only what a key that they trust has signed
+    #[command(after_help = sign::HELP)]
+    Sign(sign::Args),
     /// List what is deployed
     #[command(after_help = plugins::HELP)]
     Plugins(plugins::Args),
@@ -101,6 +109,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Worker => worker::run(config).await,
         Command::Deploy(args) => deploy::run(config, args, quiet).await,
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Sign(args) => sign::run(config, args).await,
         Command::Plugins(args) => plugins::run(config, args).await,
         Command::Inspect(args) => inspect::run(config, args).await,
         Command::Undeploy(args) => change::undeploy(config, args).await,

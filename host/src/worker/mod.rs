@@ -176,6 +176,11 @@ impl WorkerRuntime {
         let channels = ChannelFactory::new(connection, config.prefetch());
         let engine = Engine::new(&config.engine())?;
         let plugins = open_plugins(&channels, &engine, config).await?;
+        if config.trust.is_empty() {
+            tracing::warn!(
+                "executing every plugin that is deployed, whoever deployed it; `--trust KEYFILE` limits that"
+            );
+        }
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
         Ok(Self::new(channels, tasks, plugins, engine))
     }
@@ -250,7 +255,7 @@ impl WorkerRuntime {
             let loaded = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return (cancelled(task), Duration::ZERO),
-                loaded = self.plugins.get(&stage.digest) => loaded,
+                loaded = self.plugins.get(stage.operation.plugin(), &stage.digest) => loaded,
             };
             match loaded {
                 Ok(plugin) => stages.push((stage.clone(), plugin, self.engine.limits_for(&stage.operation))),
