@@ -4,20 +4,19 @@ use std::sync::Arc;
 
 use crate::{
     channel::ChannelFactory,
-    config::{Config, Transport},
+    config::{BrokerError, Config, Transport},
     engine::{Engine, EngineError},
     plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError, Trust, TrustError},
-    queue::{
-        Connection, QueueError,
-        amqp::{Amqp, AmqpOptions},
-        in_memory::InMemory,
-    },
+    queue::{Connection, QueueError, amqp::Amqp, in_memory::InMemory},
 };
 
 /// Why a runtime could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The broker's address cannot be put together.
+    #[error(transparent)]
+    Address(#[from] BrokerError),
     /// The broker cannot be reached, or refuses.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -36,10 +35,7 @@ pub enum ConnectError {
 pub(crate) async fn connect(config: &Config) -> Result<Arc<dyn Connection>, ConnectError> {
     match config.runtime {
         Transport::InMemory => Ok(Arc::new(InMemory::default())),
-        Transport::Amqp => {
-            let options = AmqpOptions { durability: config.durability, ..AmqpOptions::default() };
-            Ok(Arc::new(Amqp::connect(config.amqp_uri.expose(), options).await?))
-        }
+        Transport::Amqp => Ok(Arc::new(Amqp::connect(config.broker()?.expose(), config.amqp_options()).await?)),
     }
 }
 

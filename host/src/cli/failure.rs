@@ -126,6 +126,9 @@ impl Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
+            ConnectError::Queue(error @ (QueueError::Uri(_) | QueueError::Tls { .. } | QueueError::TlsPair)) => {
+                Self::Setup(error.into())
+            }
             ConnectError::Queue(error) => Self::Connect(error),
             setup => Self::Setup(setup.into()),
         }

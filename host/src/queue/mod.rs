@@ -304,6 +304,26 @@ pub enum QueueError {
         /// The name that was asked for.
         vhost: String,
     },
+    /// TLS was refused, by the broker or by us.
+    #[error("no trusted connection to the broker at {address}: {reason}")]
+    Untrusted {
+        /// Host and port.
+        address: String,
+        /// Whose certificate is at fault, and why.
+        reason: String,
+    },
+    /// A file with a certificate or a key cannot be used.
+    #[error("cannot {action}")]
+    Tls {
+        /// What was tried.
+        action: String,
+        /// Why it did not work.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("a client certificate needs both --amqp-cert and --amqp-key")]
+    TlsPair,
     /// The address is malformed.
     #[error("the AMQP URI is malformed: {0}; write amqp://user:password@host:port/vhost")]
     Uri(String),

@@ -14,6 +14,7 @@ mod refused_components;
 mod refused_connections;
 mod signals;
 mod terminated_jobs;
+mod tls;
 mod trust;
 
 use palfrey_host::directive::{BatchSize, JobOptions};

@@ -7,7 +7,7 @@
 //! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
 //! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
 //! - `topology` says what each kind of queue is on the broker,
-//! - `address` parses URIs, keeps the password to itself, and explains refusals.
+//! - `address` parses URIs, keeps the password to itself, and explains refusals; `tls` does it for certificates.
 //!
 //! Only this module names the client library.
 
@@ -15,6 +15,7 @@ mod address;
 mod consumer;
 mod link;
 mod publisher;
+mod tls;
 mod topology;
 
 use std::{
@@ -34,6 +35,7 @@ use futures::{
 use lapin::{Channel, types::ShortString};
 use link::Link;
 use publisher::Outbox;
+pub use tls::TlsFiles;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use topology::Names;
@@ -50,11 +52,13 @@ pub struct AmqpOptions {
     pub durability: Durability,
     /// The name under which the broker lists the connections.
     pub name: String,
+    /// Certificates for `amqps`. They are read once.
+    pub tls: TlsFiles,
 }
 
 impl Default for AmqpOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), name: "palfrey".into() }
+        Self { durability: Durability::default(), name: "palfrey".into(), tls: TlsFiles::default() }
     }
 }
 
@@ -102,10 +106,11 @@ impl Amqp {
     /// fails is an error; a connection that is lost later is rebuilt, however long it takes.
     ///
     /// # Errors
-    /// [`QueueError::Uri`], [`QueueError::Unreachable`], [`QueueError::AccessRefused`] or [`QueueError::NoSuchVhost`].
+    /// [`QueueError::Uri`], [`QueueError::Tls`], [`QueueError::TlsPair`], [`QueueError::Unreachable`],
+    /// [`QueueError::Untrusted`], [`QueueError::AccessRefused`] or [`QueueError::NoSuchVhost`].
     pub async fn connect(uri: &str, options: AmqpOptions) -> Result<Self, QueueError> {
-        let AmqpOptions { durability, name } = options;
-        let address = Address::parse(uri)?;
+        let AmqpOptions { durability, name, tls } = options;
+        let address = Address::parse(uri, &tls)?;
         let (closed, end) = (CancellationToken::new(), CancellationToken::new());
         // Ends the first connection should the second one fail.
         let ends = end.clone().drop_guard();
