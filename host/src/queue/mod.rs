@@ -137,6 +137,12 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// If the broker cannot be reached or refuses.
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError>;
 
+    /// As whom the broker knows this process, if it tells its users apart. Names of leases begin with it, so that the broker
+    /// can keep one user from reading those of another.
+    fn owner(&self) -> Option<&str> {
+        None
+    }
+
     /// Ends the connection: streams of deliveries end, what was unacknowledged is delivered to somebody else, leases that
     /// were declared here are deleted, and everything else fails with [`QueueError::Closed`]. Closing twice is harmless.
     ///

@@ -10,6 +10,7 @@ mod hot_deployment;
 mod jobs;
 mod operator;
 mod outages;
+mod permissions;
 mod refused_components;
 mod refused_connections;
 mod signals;

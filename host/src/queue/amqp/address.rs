@@ -73,6 +73,11 @@ impl Address {
         Ok(Self { uri, tls })
     }
 
+    /// As whom we connect.
+    pub(super) fn user(&self) -> &str {
+        &self.uri.authority.userinfo.username
+    }
+
     /// Opens a connection that does not recover by itself.
     pub(super) async fn connect(&self, name: &str) -> Result<lapin::Connection, QueueError> {
         let properties = ConnectionProperties::default().with_connection_name(name.into());

@@ -33,7 +33,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use lapin::{Channel, types::ShortString};
-use link::Link;
+use link::{Link, is_access_refused};
 use publisher::Outbox;
 pub use tls::TlsFiles;
 use tokio::sync::OnceCell;
@@ -87,7 +87,8 @@ struct Shared {
     consuming: Link,
     publishing: Link,
     durability: Durability,
-    /// To the default exchange, which leads to the queue that the routing key names.
+    user: String,
+    /// To the exchange that leads to the queue which the routing key names.
     confirmed: Outbox,
     /// The same, without waiting.
     transient: Outbox,
@@ -114,15 +115,24 @@ impl Amqp {
         let (closed, end) = (CancellationToken::new(), CancellationToken::new());
         // Ends the first connection should the second one fail.
         let ends = end.clone().drop_guard();
+        let user = address.user().to_owned();
         let consuming = Link::open(address.clone(), format!("{name}, consuming"), end.clone()).await?;
         let publishing = Link::open(address, format!("{name}, publishing"), end.clone()).await?;
-        let outbox = |durability| Outbox::open(publishing.clone(), ShortString::default(), durability);
+        let made = consuming
+            .on_channel(topology::EXCHANGE, "declare", async |channel| topology::declare_exchange(&channel).await);
+        match made.await {
+            // Who may not make it uses the one that is there.
+            Err(error) if !is_access_refused(&error) => return Err(error),
+            _ => {}
+        }
+        let outbox = |durability| Outbox::open(publishing.clone(), topology::EXCHANGE.into(), durability);
         let shared = Shared {
             confirmed: outbox(Durability::Confirmed),
             transient: outbox(Durability::Transient),
             consuming,
             publishing,
             durability,
+            user,
             leases: Mutex::default(),
             _closes: closed.clone().drop_guard(),
             _ends: ends,
@@ -144,7 +154,17 @@ impl Shared {
             let names = &names;
             async move { topology::declare(&channel, spec, names).await }
         };
-        self.consuming.on_channel(&spec.name, "declare", work).await
+        match self.consuming.on_channel(&spec.name, "declare", work).await {
+            // Who may not make it uses the one that is there.
+            Err(error) if is_access_refused(&error) => {
+                let work = |channel: Channel| {
+                    let names = &names;
+                    async move { topology::check(&channel, spec, names).await }
+                };
+                self.consuming.on_channel(&spec.name, "use", work).await.map_err(|_| error)
+            }
+            declared => declared,
+        }
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
@@ -192,6 +212,10 @@ impl Connection for Amqp {
         self.shared.check_open()?;
         self.shared.leases().remove(&spec.name);
         self.shared.delete(spec).await
+    }
+
+    fn owner(&self) -> Option<&str> {
+        Some(&self.shared.user)
     }
 
     async fn close(&self) -> Result<(), QueueError> {
