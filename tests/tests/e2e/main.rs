@@ -13,6 +13,7 @@ mod outages;
 mod permissions;
 mod refused_components;
 mod refused_connections;
+mod secrets;
 mod signals;
 mod terminated_jobs;
 mod tls;
