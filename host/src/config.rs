@@ -18,13 +18,14 @@
 //! assert_eq!(arguments.palfrey.runtime, Transport::Amqp);
 //! ```
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use palfrey_sdk::Serializer;
 
 use crate::{
     engine::{EngineConfig, LimitRule, LimitRules, Limits},
+    presence,
     queue::{
         Durability,
         amqp::{AmqpOptions, TlsFiles},
@@ -114,6 +115,18 @@ pub struct Config {
     #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
     pub prefetch: Option<u16>,
 
+    /// How long a worker that is told to end may go on with what it executes; after that, other workers do it again
+    #[arg(
+        long,
+        env = "PALFREY_DRAIN_TIMEOUT",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        default_value = DEFAULT_DRAIN_TIMEOUT,
+        help_heading = "Execution",
+        global = true
+    )]
+    pub drain_timeout: Duration,
+
     /// Limits of operations: `time=5s,memory=64MiB` for all, `digest/mine:time=1h` for one, `arith:output=1MiB` for a
     /// plugin's. Repeatable
     #[arg(
@@ -146,6 +159,9 @@ pub struct Config {
 /// Name of the channel that carries the tasks, unless another one is configured.
 pub const DEFAULT_ROUTING_KEY: &str = "default";
 
+/// Shorter than the 30 seconds that Kubernetes and others leave a container between the request and the kill.
+const DEFAULT_DRAIN_TIMEOUT: &str = "25s";
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -162,6 +178,7 @@ impl Default for Config {
             workers: 1,
             slots: None,
             prefetch: None,
+            drain_timeout: Duration::from_secs(25),
             limits: Vec::new(),
             cache_dir: None,
             trust: Vec::new(),
@@ -219,12 +236,8 @@ impl Config {
 
     /// Who deploys, for the history of the registry: the user and the machine, as far as the environment tells.
     pub fn who(&self) -> String {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
-        match variable("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok()) {
-            Some(host) => format!("{user}@{}", host.trim()),
-            None => user,
-        }
+        let user = presence::user();
+        presence::host().map_or_else(|| user.clone(), |host| format!("{user}@{host}"))
     }
 }
 

@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt, stream::FusedStream, task::AtomicWaker};
 
 use super::{Receiver, Sender};
 use crate::{
-    queue::{Acker, QueueError},
+    queue::{Acker, QueueError, QueueSpec},
     task::{AnyTask, AnyTaskResult, TaskId, wire::Message as _},
 };
 
@@ -405,6 +405,15 @@ impl<T: Send + Sync + 'static> Acker for ComposedAcker<T> {
         let Self { coordination, transport } = *self;
         drop(coordination);
         settled(transport.nack().await)
+    }
+
+    async fn move_to(self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError> {
+        let Self { mut coordination, transport } = *self;
+        let moved = settled(transport.move_to(queue, reason).await);
+        if moved.is_ok() {
+            coordination.forget();
+        }
+        moved
     }
 
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {

@@ -39,11 +39,17 @@ struct Lease {
     releases: TaskTracker,
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
+impl Lease {
+    fn end(&mut self) {
         if let Some(release) = self.release.take() {
             self.releases.spawn_on(release, &self.runtime);
         }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -74,6 +80,11 @@ impl<S> LeaseGuard<S> {
         if let Some(release) = self.lease.release.take() {
             release.await;
         }
+    }
+
+    /// Releases the lease as dropping the guard does, for whoever still holds the value.
+    pub(crate) fn end(&mut self) {
+        self.lease.end();
     }
 
     /// Guards what is made of the value under the same lease.

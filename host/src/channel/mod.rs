@@ -143,6 +143,11 @@ pub struct Channel<T> {
 pub type Receiver<T> = BoxStream<'static, (T, Box<dyn Acker>)>;
 
 impl<T: Message + Send + 'static> Channel<T> {
+    /// The queue under it.
+    pub fn spec(&self) -> &QueueSpec {
+        self.queue.spec()
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.queue.spec().name
@@ -164,6 +169,14 @@ impl<T: Message + Send + 'static> Channel<T> {
     pub async fn receiver(&self) -> Result<Receiver<T>, QueueError> {
         let deliveries = self.queue.consumer(self.prefetch).await?;
         Ok(decoded(self.name().to_owned(), deliveries).boxed())
+    }
+
+    /// The messages as they come, with the bytes as they are: for whoever does something else with those that do not decode.
+    ///
+    /// # Errors
+    /// As [`receiver`](Self::receiver).
+    pub async fn deliveries(&self) -> Result<BoxStream<'static, Delivery>, QueueError> {
+        self.queue.consumer(self.prefetch).await
     }
 
     /// How many messages wait, and how many receivers there are.

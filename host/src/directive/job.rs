@@ -121,6 +121,8 @@ pub(crate) struct Job<'a> {
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
     /// Outputs that the reader has not taken.
     ready: VecDeque<(u64, Bytes)>,
+    /// What ends the job, once the reader has taken the outputs that were there before.
+    failure: Option<JobError>,
     tree: FoldTree,
     /// The identity, if the source was empty.
     empty: Option<Bytes>,
@@ -142,7 +144,7 @@ impl<'a> Job<'a> {
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let stages = resolve_when_deployed(runtime, plan, &options, deadline).await?;
         let lease = tokio::select! {
-            lease = runtime.lease_job() => lease?,
+            lease = runtime.lease_job(stages.iter().map(|stage| stage.operation.clone()).collect()) => lease?,
             () = sleep_until(deadline) => {
                 let timeout = options.timeout.unwrap_or_default();
                 return Err(JobError::Timeout { timeout, waiting_for: "the broker, to lease a channel".to_owned() });
@@ -164,6 +166,7 @@ impl<'a> Job<'a> {
             publishing: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
+            failure: None,
             tree: FoldTree::default(),
             empty: None,
             deadline,
@@ -178,6 +181,9 @@ impl<'a> Job<'a> {
         loop {
             if let Some(output) = self.ready.pop_front() {
                 return Ok(Some(output));
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
             }
             if self.is_idle() {
                 return Ok(None);
@@ -240,7 +246,7 @@ impl<'a> Job<'a> {
                 self.send(piece, inputs, attempt);
                 Ok(())
             }
-            Event::Lost => Err(QueueError::Closed.into()),
+            Event::Lost => Err(self.lease.listed.why_it_ended()),
             Event::Stalled => {
                 self.say_what_it_waits_for().await;
                 Ok(())
@@ -317,6 +323,7 @@ impl<'a> Job<'a> {
             self.last_result = Instant::now();
         }
         self.bytes_in_flight += task.inputs.bytes().len();
+        self.progress();
         self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
     }
 
@@ -337,12 +344,20 @@ impl<'a> Job<'a> {
             TaskOutcome::Failed(error) => self.take_failure(task, piece, error)?,
         }
         acker.ack().await?;
+        let progress = self.progress();
         if let Some(report) = &self.options.progress {
-            let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
-            let total = remaining.map(|remaining| self.pulled + remaining);
-            report(JobProgress { done: self.done, taken: self.pulled, total });
+            report(progress);
         }
         Ok(())
+    }
+
+    /// How far the job is, for its reader and for operators.
+    fn progress(&self) -> JobProgress {
+        let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
+        let total = remaining.map(|remaining| self.pulled + remaining);
+        let mut counts = self.lease.listed.entry().counts();
+        (counts.done, counts.taken, counts.total) = (self.done, self.pulled, total);
+        JobProgress { done: self.done, taken: self.pulled, total }
     }
 
     fn take_outputs(
@@ -355,7 +370,10 @@ impl<'a> Job<'a> {
     ) -> Result<(), JobError> {
         let protocol = |reason: String| JobError::Protocol { worker: report.worker.clone(), reason };
         let (inputs, fails) = (task.inputs.len(), failed.len());
-        let fits = if self.folds() { outputs.len() == 1 } else { outputs.len() + fails == inputs };
+        // What is behind an element that ends the job was not executed.
+        let cut = failed.last().is_some_and(ElementFailure::terminates);
+        let executed = outputs.len() + fails;
+        let fits = if self.folds() { outputs.len() == 1 } else { executed == inputs || cut && executed < inputs };
         if !fits {
             return Err(protocol(format!("{inputs} inputs became {} outputs and {fails} failures", outputs.len())));
         }
@@ -390,9 +408,15 @@ impl<'a> Job<'a> {
                     },
                     AfterFailure::Ignore(error) => {
                         self.done += 1;
+                        self.lease.listed.entry().counts().failed += 1;
                         tracing::debug!(%error, "an element has no output, as its operation asks for");
                     }
-                    AfterFailure::Terminate(error) => return Err(error.into()),
+                    AfterFailure::Terminate(error) => {
+                        // The workers need not wait for the reader.
+                        self.lease.results.end();
+                        self.failure = Some(error.into());
+                        return Ok(());
+                    }
                 }
             } else if let Some(output) = outputs.next() {
                 self.done += 1;
@@ -417,6 +441,7 @@ impl<'a> Job<'a> {
                 // The elements in a partial result did not fail. A worker cannot tell it from an element.
                 return Err(error.into());
             }
+            self.lease.listed.entry().counts().failed += 1;
             tracing::debug!(%error, "an element was left out, as its operation asks for");
         }
         Ok(())
@@ -434,6 +459,7 @@ impl<'a> Job<'a> {
             // A partial result cannot be left out: the elements in it did not fail.
             (AfterFailure::Ignore(error), None) => return Err(error.into()),
             (AfterFailure::Ignore(error), Some(alone)) => {
+                self.lease.listed.entry().counts().failed += 1;
                 tracing::debug!(%error, "an element is left out, as its operation asks for");
                 self.send(piece.part(&alone), Packed::default(), 0);
                 self.send_others(task, piece, alone);
@@ -464,6 +490,7 @@ impl<'a> Job<'a> {
     }
 
     fn retry(&mut self, retry: Retry, delay: Duration) {
+        self.lease.listed.entry().counts().retried += 1;
         if delay.is_zero() {
             self.send(retry.piece, retry.inputs, retry.attempt);
         } else {

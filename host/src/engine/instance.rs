@@ -20,6 +20,8 @@ use super::{
     slots::Permits,
     wasi::{Seed, Wasi},
 };
+#[cfg(debug_assertions)]
+use crate::failpoint::{self, Moment};
 use crate::task::Cause;
 
 /// What belongs to one instance.
@@ -71,6 +73,8 @@ impl Core {
         }
         let answer = usize::try_from(request.answer).unwrap_or(usize::MAX);
         let cancel = request.cancel.clone();
+        #[cfg(debug_assertions)]
+        let operation = request.operation.to_owned();
         let mut store = Store::new(&self.wasmtime, State::new(plugin, request, &limits));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(answer);
@@ -86,8 +90,11 @@ impl Core {
                 Ok(UpdateDeadline::Continue(1))
             }
         });
-        let result =
-            pre.instantiate(&mut store).and_then(|plugin| call(plugin.palfrey_plugin_operations(), &mut store));
+        let result = pre.instantiate(&mut store).and_then(|instance| {
+            #[cfg(debug_assertions)]
+            failpoint::reached(Moment::DuringExecution, plugin, &operation);
+            call(instance.palfrey_plugin_operations(), &mut store)
+        });
         let (panic, stderr) = store.data_mut().context.finish();
         match result {
             Ok(value) => Ok(Answer { value, stderr }),

@@ -71,6 +71,7 @@ async fn follow_activations(mut deliveries: BoxStream<'static, Delivery>, state:
                     state.skip(offset);
                 }
             }
+            tracing::debug!(next_offset = state.next_offset(), "deployed are {state}");
         });
         // A log hands out everything again after a reconnection, so that nothing depends on the acknowledgement.
         delivery.acker.ack().await.ok();

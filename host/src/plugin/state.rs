@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -137,6 +138,18 @@ pub enum Refusal {
 
 /// The most bytes of a signature. Those of minisign have about 350; their comments can be longer.
 const MAX_SIGNATURE: usize = 4096;
+
+/// The active deployments, in one line: `arith 0.1.0 (sha256:…), text 0.1.0 (sha256:…)`.
+impl fmt::Display for RegistryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, deployment) in self.plugins.iter().filter_map(|(name, history)| Some((name, history.active()?))) {
+            write!(f, "{separator}{name} {} ({})", deployment.version(), deployment.digest)?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("no plugins") } else { Ok(()) }
+    }
+}
 
 impl RegistryState {
     /// Applies the record at an offset of the log. Records that were applied before, by offset or by ID, change nothing.

@@ -97,6 +97,16 @@ pub enum Cause {
     PluginUnavailable,
     /// The worker itself failed. Not the plugin's fault.
     Worker,
+    /// The worker process that executed the task died, again and again.
+    Poison {
+        /// Executions that began, each in another process.
+        attempts: u32,
+    },
+    /// No worker could read the task: it was sent by a program of another release, or is damaged.
+    Format {
+        /// Version of the format in which it was sent.
+        version: u8,
+    },
 }
 
 impl ExecutionError {
@@ -203,6 +213,8 @@ impl fmt::Display for Cause {
             Self::Contract => f.write_str("the plugin broke the contract"),
             Self::PluginUnavailable => f.write_str("the worker does not have the plugin"),
             Self::Worker => f.write_str("the worker failed"),
+            Self::Poison { attempts } => write!(f, "the worker process died in each of {attempts} attempts"),
+            Self::Format { version } => write!(f, "no worker can read the task, in format version {version}"),
         }
     }
 }

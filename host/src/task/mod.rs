@@ -11,7 +11,7 @@ pub mod wire;
 use std::time::Duration;
 
 use bytes::Bytes;
-use palfrey_sdk::Serializer;
+use palfrey_sdk::{FatalStrategy, Serializer};
 use serde::{Deserialize, Serialize};
 
 pub use error::{AfterFailure, Cause, ExecutionError};
@@ -94,8 +94,9 @@ pub enum TaskOutcome {
     Executed {
         /// Outputs of the elements that are not in `failed`; one output for a fold.
         outputs: Packed,
-        /// Elements without an output, in ascending order of their index within the batch. A fold whose elements failed
-        /// fatally has none here unless their strategy is to be ignored.
+        /// Elements without an output, in ascending order of their index within the batch. If one of them
+        /// [ends the job](ElementFailure::terminates), it is the last one, and the elements behind it were not executed. A fold
+        /// has only elements here whose strategy is to be ignored.
         failed: Vec<ElementFailure>,
     },
     /// The task as a whole has no outputs.
@@ -109,4 +110,11 @@ pub struct ElementFailure {
     pub index: u32,
     /// Why.
     pub error: ExecutionError,
+}
+
+impl ElementFailure {
+    /// Whether the job ends with it, and the elements behind it are not worth executing.
+    pub fn terminates(&self) -> bool {
+        self.error.strategy() == Some(FatalStrategy::Terminate)
+    }
 }

@@ -1,16 +1,17 @@
 //! Runs the stages of one task, on the thread of a slot.
 //!
 //! A batch is handed to the plugin as a whole. Where the plugin reports the failure of an element, the elements behind it
-//! still get their turn. Where the plugin has to be stopped, nobody knows which element is to blame: the elements are then
-//! executed one by one, each in an instance of its own, until the guilty one is found. Its failure is that of the task.
+//! still get their turn, unless the failure ends the job. Where the plugin has to be stopped, nobody knows which element is
+//! to blame: the elements are then executed one by one, each in an instance of its own, until the guilty one is found. Only
+//! that one fails: what was finished before it is kept.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use palfrey_sdk::FatalStrategy;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Call, Failure, FailureKind, Limits, Plugin, Progress, Stopped},
+    engine::{Call, Failure, FailureKind, Limits, Plugin, Progress, ProgressSink, Stopped},
     task::{AnyTask, Apply, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskOutcome},
 };
 
@@ -34,6 +35,10 @@ pub(super) fn execute(task: &AnyTask, stages: &[(Stage, Plugin, Limits)], cancel
         }
     }
     batch.failed.sort_by_key(|failure| failure.index);
+    // An earlier stage may have ended further behind.
+    if let Some(last) = batch.failed.iter().position(ElementFailure::terminates) {
+        batch.failed.truncate(last + 1);
+    }
     TaskOutcome::Executed { outputs: batch.elements, failed: batch.failed }
 }
 
@@ -49,19 +54,16 @@ struct Batch {
 }
 
 impl Batch {
-    /// Records the failure of an element, or returns it if nothing of the task can be saved.
-    fn fail(&mut self, position: u32, error: ExecutionError) -> Result<(), ExecutionError> {
-        let saved = match error.strategy() {
-            Some(FatalStrategy::Terminate) => false,
-            Some(FatalStrategy::Ignore) => true,
-            None => !self.folds,
-        };
-        if saved {
-            self.failed.push(ElementFailure { index: position, error });
-            Ok(())
-        } else {
-            Err(error)
+    /// Records the failure of an element, or returns it if nothing of the task can be saved. What is behind an element that
+    /// ends the job is not worth executing.
+    fn fail(&mut self, position: u32, error: ExecutionError) -> Result<ControlFlow<()>, ExecutionError> {
+        if self.folds && error.strategy() != Some(FatalStrategy::Ignore) {
+            return Err(error);
         }
+        let failure = ElementFailure { index: position, error };
+        let next = if failure.terminates() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        self.failed.push(failure);
+        Ok(next)
     }
 }
 
@@ -83,8 +85,16 @@ impl StageRun<'_> {
             attempt: self.task.attempt,
             limits: *self.limits,
             cancel: self.cancel.clone(),
-            progress: Some(Arc::new(log_progress)),
+            progress: Some(self.log_progress()),
         }
+    }
+
+    /// Under the task's span, which names the job and the task.
+    fn log_progress(&self) -> ProgressSink {
+        let operation = self.stage.operation.clone();
+        Arc::new(move |Progress { done, total, unit }| {
+            tracing::debug!(target: "palfrey::progress", stage = %operation, done, total, unit, "progress");
+        })
     }
 
     fn map(&self, batch: &mut Batch) -> Result<(), ExecutionError> {
@@ -103,12 +113,20 @@ impl StageRun<'_> {
                     outputs.push(outcome.outputs);
                     next += finished;
                     if let Some((_, failure)) = outcome.failure {
-                        batch.fail(positions[next], self.failure(failure, Some(positions[next])))?;
+                        if batch.fail(positions[next], self.failure(failure, Some(positions[next])))?.is_break() {
+                            break;
+                        }
                         next += 1;
                     }
                 }
-                Err(stopped) if end - next == 1 || stopped.cause == Cause::Cancelled => {
+                Err(stopped) if stopped.cause == Cause::Cancelled => {
                     return Err(self.stopped(stopped, Some(positions[next])));
+                }
+                Err(stopped) if end - next == 1 => {
+                    if batch.fail(positions[next], self.stopped(stopped, Some(positions[next])))?.is_break() {
+                        break;
+                    }
+                    next += 1;
                 }
                 Err(stopped) => {
                     tracing::debug!(cause = %stopped.cause, "a batch was stopped; executing its elements one by one");
@@ -141,7 +159,7 @@ impl StageRun<'_> {
                     match position {
                         // The others are folded without it.
                         Some(position) if error.strategy() == Some(FatalStrategy::Ignore) => {
-                            batch.fail(position, error)?;
+                            batch.failed.push(ElementFailure { index: position, error });
                             elements = elements.without(index);
                             positions.remove(index);
                         }
@@ -197,12 +215,6 @@ impl StageRun<'_> {
             ..ExecutionError::new(self.stage.operation.clone(), stopped.cause, stopped.message)
         }
     }
-}
-
-/// Under the task's span, which names the job, the task, and the operation of its last stage.
-fn log_progress(progress: Progress) {
-    let Progress { done, total, unit } = progress;
-    tracing::debug!(target: "palfrey::progress", done, total, unit, "progress");
 }
 
 /// Outputs of the calls of one stage. There is usually one, which then is not copied.

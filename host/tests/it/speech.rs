@@ -69,7 +69,9 @@ async fn progress_reaches_the_log_under_its_task() {
     lines.retain(|line| line["target"] == "palfrey::progress");
     for (line, done) in [(lines.first(), 0), (lines.last(), ROWS)] {
         let line = line.expect("it reports");
-        assert_eq!(line["fields"], json!({ "message": "progress", "done": done, "total": ROWS, "unit": "rows" }));
+        let stage = "speaker/report";
+        let expected = json!({ "message": "progress", "stage": stage, "done": done, "total": ROWS, "unit": "rows" });
+        assert_eq!(line["fields"], expected);
         assert_eq!(line["spans"][0]["operation"], "speaker/report");
         job_and_task(line);
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use arith::{Product, Sum};
+use arith::{Divide, Product, Sum};
 use futures::TryStreamExt;
 use palfrey_host::{
     Config, JobError, Runtime,
@@ -51,6 +51,37 @@ async fn a_panic_names_its_place_and_its_element_and_harms_no_other() {
     let others = IndexedStream::from([0, 1, 2, 3, 4, 6, 7_u64]).options(fixed(8));
     let values = others.map(&PanicOn(5)).run(&runtime).await.unwrap().into_values_sorted().await.unwrap();
     assert_eq!(values, [0, 1, 2, 3, 4, 6, 7]);
+}
+
+/// Everything that a job gives before it ends, and the element that ends it.
+async fn until_failure(results: Results<'_, u64>) -> (Vec<(usize, u64)>, Option<u64>) {
+    let (mut values, mut results) = (Vec::new(), results);
+    loop {
+        match results.try_next().await {
+            Ok(value) => values.push(value.expect("the job fails")),
+            Err(error) => break (values, failure(error).element),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_finished_before_the_element_that_ends_the_job_reaches_the_reader() {
+    let runtime = speaker().await;
+    let source = || IndexedStream::from(0..8_u64).options(fixed(8));
+    let before = |end: usize| (0..end).map(|n| (n, n as u64)).collect::<Vec<_>>();
+
+    let panics = source().map(&PanicOn(5)).run(&runtime).await.unwrap();
+    assert_eq!(until_failure(panics).await, (before(5), Some(5)));
+    // A later stage fails further in front, or would fail on what an earlier one did not let pass.
+    let twice = source().map(&PanicOn(6)).map(&PanicOn(2)).run(&runtime).await.unwrap();
+    assert_eq!(until_failure(twice).await, (before(2), Some(2)));
+    let twice = source().map(&PanicOn(2)).map(&PanicOn(6)).run(&runtime).await.unwrap();
+    assert_eq!(until_failure(twice).await, (before(2), Some(2)));
+    // What is ignored in front of it has no value; what an operation reports ends the job as a panic does.
+    let ignored = source().map(&IgnoreMultiplesOf(3)).map(&PanicOn(4)).run(&runtime).await.unwrap();
+    assert_eq!(until_failure(ignored).await, (vec![(1, 1), (2, 2)], Some(4)));
+    let divided = IndexedStream::from([(6, 2), (5, 0), (4, 0)]).options(fixed(8));
+    assert_eq!(until_failure(divided.map(&Divide).run(&runtime).await.unwrap()).await, (vec![(0, 3)], Some(1)));
 }
 
 #[tokio::test]
@@ -183,13 +214,13 @@ async fn an_element_that_is_retried_immediately_does_not_pause() {
 
 #[tokio::test]
 async fn an_element_that_is_retried_after_a_while_pauses_each_time() {
-    let delay = Duration::from_millis(20);
-    check_retries(RetryStrategy::After { max_retries: 3, delay }, 3, delay * 3).await;
+    let duration = Duration::from_millis(20);
+    check_retries(RetryStrategy::After { max_retries: 3, duration }, 3, duration * 3).await;
 }
 
 #[tokio::test]
 async fn an_element_that_is_retried_exponentially_pauses_longer_each_time_up_to_a_limit() {
-    let [min_delay, max_delay] = [10, 30].map(Duration::from_millis);
-    let retry = RetryStrategy::Exponential { max_retries: 4, min_delay, max_delay };
+    let [min_duration, max_duration] = [10, 30].map(Duration::from_millis);
+    let retry = RetryStrategy::Exponential { max_retries: 4, min_duration, max_duration };
     check_retries(retry, 4, Duration::from_millis(10 + 20 + 30 + 30)).await;
 }

@@ -141,7 +141,7 @@ async fn a_garbage_message_is_dead_lettered_and_the_next_task_runs() {
     let dead = connection.declare(&garbage.dead_letters().unwrap()).await.unwrap();
     let letter = dead.consumer(1).await.unwrap().next().await.unwrap();
     assert_eq!(&letter.payload[..], b"garbage");
-    let reason = letter.dead_letter_reason.unwrap();
+    let reason = letter.dead_letter().unwrap().reason.clone();
     assert!(reason.contains("format version"), "{reason}");
 }
 

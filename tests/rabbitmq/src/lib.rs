@@ -266,6 +266,17 @@ pub fn shared_vhost() -> Result<String, NodeError> {
     }
 }
 
+/// Runs `rabbitmqctl` against the node of a URI, one that this package started in its usual folder, be it in another process.
+/// Returns what it printed.
+///
+/// # Errors
+/// [`NodeError::Unknown`] if there is no such node, and as [`Node::ctl`].
+pub fn ctl_at<'a>(uri: &str, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, NodeError> {
+    let broker = uri.rsplit_once('/').map_or(uri, |(broker, _)| broker);
+    let site = Site::find(&default_folder(), &format!("{broker}/%2f"))?;
+    site.ok_or(NodeError::Unknown)?.ctl(arguments)
+}
+
 /// Does something with the node that this process shares, and starts it for that.
 fn on_own_node(action: impl FnOnce(&Node) -> Result<String, NodeError>) -> Result<String, NodeError> {
     static SHARED: Mutex<Option<Arc<Node>>> = Mutex::new(None);

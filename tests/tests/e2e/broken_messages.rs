@@ -55,7 +55,7 @@ async fn a_garbage_task_is_dead_lettered_with_the_reason_and_the_next_one_runs()
     let dead = connection.declare(&bus.dead_letters().unwrap()).await.unwrap();
     let letters = dead.consumer(3).await.unwrap().take(3).collect::<Vec<_>>();
     let mut reasons: Vec<_> =
-        soon(letters).await.into_iter().map(|letter| letter.dead_letter_reason.unwrap()).collect();
+        soon(letters).await.into_iter().map(|letter| letter.dead_letter().unwrap().reason.clone()).collect();
     reasons.sort();
     assert_eq!(
         reasons,

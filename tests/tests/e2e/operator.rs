@@ -1,7 +1,13 @@
 //! What an operator is told of changes, and of those that are refused.
 
-use palfrey_tests::{World, component, component_file};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+};
+
+use palfrey_tests::{World, component, component_file, soon};
 use serde_json::Value;
+use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_change_is_told_when_it_is_made_and_remembered() {
@@ -73,3 +79,32 @@ async fn a_cache_folder_that_cannot_be_written_is_named() {
         assert!(refused.stderr.contains("choose another one, or run without a cache"), "{}", refused.stderr);
     }
 }
+
+/// For root nothing is forbidden, so the binary runs as another user: from a place that everybody can reach, on a folder of
+/// that user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_folder_that_is_not_writable_is_named() {
+    let world = World::new();
+    let place = tempfile::tempdir().unwrap();
+    let (binary, cache) = (place.path().join("palfrey"), place.path().join("cache"));
+    let folder = cache.join("machine-code");
+    fs::copy(palfrey_tests::palfrey_file(), &binary).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o500)).unwrap();
+    let mut command = Command::new(&binary);
+    if fs::metadata(&folder).unwrap().uid() == 0 {
+        chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.args(["worker", "--amqp-uri", world.uri(), "--cache-dir", cache.to_str().unwrap()]).kill_on_drop(true);
+    let refused = soon(command.output()).await.unwrap();
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{stderr}");
+    let expected = format!("error: the cache folder `{}` is not writable (Permission denied", folder.display());
+    assert!(stderr.contains(&expected), "{stderr}");
+    assert!(stderr.contains("choose another one, or run without a cache"), "{stderr}");
+}
+
+/// A user that owns nothing.
+const NOBODY: u32 = 65534;

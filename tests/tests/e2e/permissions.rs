@@ -65,6 +65,8 @@ async fn each_role_can_do_its_work_and_nothing_else() {
     assert!(observer.done(&["inspect", "arith"]).await.contains("fib-at"));
     let runtime = ada.runtime().await;
     assert_eq!(soon(runtime.call("arith/fib-at", &[][..], vec![10])).await.unwrap()[..], [55]);
+    assert!(ada.done(&["workers"]).await.contains("WORKER"));
+    ada.done(&["jobs"]).await;
     deployer.done(&["undeploy", "arith"]).await;
     deployer.done(&["rollback", "arith"]).await;
 
@@ -99,7 +101,7 @@ async fn each_role_can_do_its_work_and_nothing_else() {
                 Attempt::Delete("default"),
                 Attempt::Delete("palfrey.registry"),
                 Attempt::Make("ada.other"),
-                Attempt::Send("palfrey.topic", lease),
+                Attempt::Send("palfrey.topic", "default.dead"),
                 Attempt::Send("palfrey.topic", "palfrey.registry"),
                 Attempt::Send("", "palfrey.registry"),
             ][..],

@@ -6,6 +6,7 @@
 //! - `link` supervises one connection and rebuilds it for ever,
 //! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
 //! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
+//! - `headers` says what goes with a message that is moved,
 //! - `topology` says what each kind of queue is on the broker,
 //! - `address` parses URIs, keeps the password to itself, and explains refusals; `tls` does it for certificates.
 //!
@@ -13,6 +14,7 @@
 
 mod address;
 mod consumer;
+mod headers;
 mod link;
 mod publisher;
 mod tls;
@@ -40,7 +42,9 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use topology::Names;
 
-use super::{Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus};
+use super::{
+    Condition, Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus,
+};
 
 /// Closing does not wait longer for the broker to delete the leases.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -194,8 +198,9 @@ impl Shared {
 impl Connection for Amqp {
     async fn declare(&self, spec: &QueueSpec) -> Result<Arc<dyn QueueHandle>, QueueError> {
         self.shared.check_open()?;
-        if let Some(dead) = spec.dead_letters() {
-            self.shared.declare(&dead).await?;
+        // All that goes with it: those who move messages there may not be allowed to make it.
+        for beside in [spec.dead_letters(), spec.suspects(), spec.later()].into_iter().flatten() {
+            self.shared.declare(&beside).await?;
         }
         self.shared.declare(spec).await?;
         if spec.kind == QueueKind::Lease {
@@ -206,6 +211,19 @@ impl Connection for Amqp {
 
     fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle> {
         Arc::new(Handle { shared: self.shared.clone(), spec: spec.clone() })
+    }
+
+    fn condition(&self) -> Condition {
+        if self.shared.closed.is_cancelled() {
+            return Condition::Closed;
+        }
+        match (self.shared.consuming.condition(), self.shared.publishing.condition()) {
+            (Condition::Connected, publishing) => publishing,
+            // An alarm concerns what is published.
+            (Condition::Blocked, Condition::Connected) => Condition::Connected,
+            (Condition::Blocked, publishing) => publishing,
+            (consuming, _) => consuming,
+        }
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
@@ -238,6 +256,19 @@ struct Handle {
     spec: QueueSpec,
 }
 
+impl Handle {
+    fn receiver(&self, prefetch: u16) -> Receiver {
+        Receiver {
+            link: self.shared.consuming.clone(),
+            outbox: self.shared.confirmed.clone(),
+            closed: self.shared.closed.clone(),
+            spec: self.spec.clone(),
+            prefetch: prefetch.max(1),
+            next_offset: 0,
+        }
+    }
+}
+
 #[async_trait]
 impl QueueHandle for Handle {
     fn spec(&self) -> &QueueSpec {
@@ -266,15 +297,7 @@ impl QueueHandle for Handle {
 
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError> {
         self.shared.check_open()?;
-        let receiver = Receiver {
-            link: self.shared.consuming.clone(),
-            outbox: self.shared.confirmed.clone(),
-            closed: self.shared.closed.clone(),
-            spec: self.spec.clone(),
-            prefetch: prefetch.max(1),
-            next_offset: 0,
-        };
-        let received = receiver.start().await?;
+        let received = self.receiver(prefetch).start().await?;
         // The stream keeps the connection as long as somebody reads it.
         let state = (received, self.shared.clone());
         let deliveries = stream::unfold(state, |(mut received, shared)| async move {
@@ -285,6 +308,11 @@ impl QueueHandle for Handle {
             }
         });
         Ok(deliveries.take_until(self.shared.closed.clone().cancelled_owned()).boxed())
+    }
+
+    async fn take(&self) -> Result<Option<Delivery>, QueueError> {
+        self.shared.check_open()?;
+        self.receiver(1).take().await
     }
 
     async fn status(&self) -> Result<QueueStatus, QueueError> {

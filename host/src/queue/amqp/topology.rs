@@ -3,6 +3,7 @@
 //! | kind | on the broker |
 //! |---|---|
 //! | tasks | quorum queue with a delivery limit; dead letters move, at least once, to a second quorum queue |
+//! | later | quorum queue in which messages expire; they move, at least once, to the queue of tasks |
 //! | lease | durable classic queue that expires. Not exclusive, or reconnecting would race the end of the old connection |
 //! | broadcast | durable fanout exchange, and for each receiver an exclusive queue that goes with it |
 //! | log | stream, and a classic queue that tells whether anything was ever appended |
@@ -30,7 +31,7 @@ use lapin::{
 use uuid::Uuid;
 
 use super::short;
-use crate::queue::{DELIVERY_LIMIT, LEASE_EXPIRY, QueueError, QueueKind, QueueSpec, QueueStatus};
+use crate::queue::{DELAY, DELIVERY_LIMIT, LEASE_EXPIRY, QueueError, QueueKind, QueueSpec, QueueStatus};
 
 /// The exchange that leads to the queue which the routing key names.
 pub(super) const EXCHANGE: &str = "palfrey.topic";
@@ -68,6 +69,17 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
                 ("x-overflow", text("reject-publish")),
             ]),
         },
+        QueueKind::Later => {
+            let delay = u32::try_from(DELAY.as_millis()).expect("the delay is a matter of seconds");
+            table([
+                ("x-queue-type", text("quorum")),
+                ("x-message-ttl", delay.into()),
+                ("x-dead-letter-exchange", text("")),
+                ("x-dead-letter-routing-key", text(&spec.comes_to().name)),
+                ("x-dead-letter-strategy", text("at-least-once")),
+                ("x-overflow", text("reject-publish")),
+            ])
+        }
         QueueKind::Lease => {
             let expiry = u32::try_from(LEASE_EXPIRY.as_millis()).expect("a lease expires within days");
             table([("x-expires", expiry.into())])
