@@ -102,7 +102,7 @@ impl Plugins {
 
     /// Those that are loaded now, in no particular order.
     pub fn loaded(&self) -> Vec<Plugin> {
-        self.loader.cache.ready().into_iter().filter_map(Result::ok).collect()
+        self.loader.loaded.ready().into_iter().filter_map(Result::ok).collect()
     }
 }
 
