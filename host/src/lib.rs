@@ -82,6 +82,7 @@ pub mod plugin;
 pub mod presence;
 pub mod queue;
 pub mod runtime;
+pub mod secret;
 pub mod task;
 pub mod worker;
 

@@ -82,7 +82,7 @@ impl ChannelFactory {
         Ok(self.channel(queue))
     }
 
-    /// A new channel that this process reads and others write to, named by a new identifier. It goes away when it is
+    /// A new channel that this process reads and others write to, named by a new identifier, which begins with its [owner](Connection::owner). It goes away when it is
     /// [released](Channel::release), or by itself [some time](crate::queue::LEASE_EXPIRY) after this process is gone. The name
     /// is what others need in order to send to it: see [`leased`](Self::leased).
     ///
@@ -106,7 +106,10 @@ impl ChannelFactory {
     /// # Errors
     /// If the broker refuses or cannot be reached.
     pub async fn issue<T: Message>(&self) -> Result<(RoutingKey, Channel<T>), QueueError> {
-        let identifier = RoutingKey::random();
+        let identifier = match self.connection.owner() {
+            Some(owner) => RoutingKey::from(format!("{owner}.{}", RoutingKey::random())),
+            None => RoutingKey::random(),
+        };
         let queue = self.connection.declare(&QueueSpec::new(identifier.as_str(), QueueKind::Lease)).await?;
         Ok((identifier, self.channel(queue)))
     }

@@ -6,9 +6,10 @@ use palfrey_host::{
     ConnectError,
     dead_letters::DeadLetterError,
     engine::{EngineError, LoadError},
-    plugin::{Refusal, RegistryError},
+    plugin::{KeyError, Refusal, RegistryError, TrustError, Untrusted},
     presence::CommandError,
     queue::QueueError,
+    secret::SecretError,
 };
 
 pub(super) const HELP: &str = "\
@@ -52,6 +53,40 @@ pub(super) enum Failure {
         #[source]
         source: LoadError,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A file that would be lost.
+    #[error("{} exists, and a key that is lost cannot be made again: choose another name", path.display())]
+    Exists { path: PathBuf },
+    /// A file that is no secret key.
+    #[error("cannot sign with {}", path.display())]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: KeyError,
+    },
+    /// A password is missing or wrong.
+    #[error("{0}")]
+    Password(String),
+    /// The signature of a file does not fit it.
+    #[error("{} is not a signature for what it lies beside", path.display())]
+    Signature {
+        path: PathBuf,
+        #[source]
+        source: Untrusted,
+    },
+    /// Signed by nobody who is trusted.
+    #[error("{} would not be executed", path.display())]
+    Untrusted {
+        path: PathBuf,
+        #[source]
+        source: Untrusted,
+    },
     /// The address for health probes is taken, or not this machine's.
     #[error("cannot listen on {address} for health probes")]
     Listen {
@@ -80,10 +115,11 @@ impl Failure {
         const REFUSED: u8 = 5;
         ExitCode::from(match self {
             Self::Internal(_) | Self::Queue(_) => INTERNAL,
-            Self::InMemory | Self::Setup(_) | Self::Listen { .. } => USAGE,
+            Self::InMemory | Self::Setup(_) | Self::Listen { .. } | Self::Key { .. } | Self::Password(_) => USAGE,
+            Self::Write { .. } => INTERNAL,
             Self::Connect(_) => CANNOT_CONNECT,
             Self::File { .. } | Self::NotFound(_) => NOT_FOUND,
-            Self::Component { .. } => REFUSED,
+            Self::Component { .. } | Self::Exists { .. } | Self::Signature { .. } | Self::Untrusted { .. } => REFUSED,
             Self::Refused(refusal) => match refusal {
                 Refusal::UnknownPlugin { .. } | Refusal::NoSuchVersion { .. } | Refusal::NeverDeployed { .. } => {
                     NOT_FOUND
@@ -92,6 +128,7 @@ impl Failure {
                 | Refusal::NotDeployed { .. }
                 | Refusal::NothingBefore { .. }
                 | Refusal::Overtaken { .. }
+                | Refusal::SignatureTooLarge(_)
                 | Refusal::Name(_) => REFUSED,
             },
         })
@@ -101,9 +138,24 @@ impl Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
+            ConnectError::Queue(error @ (QueueError::Uri(_) | QueueError::Tls { .. } | QueueError::TlsPair)) => {
+                Self::Setup(error.into())
+            }
             ConnectError::Queue(error) => Self::Connect(error),
             setup => Self::Setup(setup.into()),
         }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::Setup(error.into())
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
+        Self::Setup(error.into())
     }
 }
 

@@ -13,9 +13,11 @@ mod failure;
 mod health;
 mod inspect;
 mod jobs;
+mod keygen;
 mod output;
 mod plugins;
 mod service;
+mod sign;
 mod worker;
 mod workers;
 
@@ -69,6 +71,12 @@ enum Command {
     /// Deploy components to the running workers
     #[command(after_help = deploy::HELP)]
     Deploy(deploy::Args),
+    /// Make a pair of keys for signing plugins
+    #[command(after_help = keygen::HELP)]
+    Keygen(keygen::Args),
+    /// Sign components, for workers that execute only what a key that they trust has signed
+    #[command(after_help = sign::HELP)]
+    Sign(sign::Args),
     /// List what is deployed
     #[command(after_help = plugins::HELP)]
     Plugins(plugins::Args),
@@ -128,6 +136,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cancel(args) => cancel::run(config, args).await,
         Command::Dead(args) => dead::run(config, args).await,
         Command::Deploy(args) => deploy::run(config, args, quiet).await,
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Sign(args) => sign::run(config, args).await,
         Command::Plugins(args) => plugins::run(config, args).await,
         Command::Inspect(args) => inspect::run(config, args).await,
         Command::Undeploy(args) => change::undeploy(config, args).await,

@@ -8,7 +8,13 @@ use std::{
 
 use clap::{ValueEnum, builder::styling::Style};
 use comfy_table::{Attribute, Cell, Table, TableStyle, presets};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use super::{Cli, Command, Failure};
 
@@ -40,9 +46,11 @@ pub(super) fn start_log(cli: &Cli) {
     }
     // Whoever read stderr may go away: a worker does its work all the same. Reporting that would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    // At that level the client library shows each frame that it sends, and one of them holds the password.
+    let no_frames = filter_fn(|event| *event.level() < Level::TRACE || !event.target().starts_with(CLIENT_LIBRARY));
     match cli.log_format {
-        LogFormat::Text => log.with_ansi(colours(&io::stderr())).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(colours(&io::stderr())).finish().with(no_frames).init(),
+        LogFormat::Json => log.json().finish().with(no_frames).init(),
     }
 }
 

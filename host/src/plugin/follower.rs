@@ -83,6 +83,7 @@ fn report(record: &Record, outcome: Result<Change, super::Refusal>) {
     match outcome {
         Ok(Change::Deployed { digest, .. }) => tracing::info!(plugin, %digest, who, "deployed"),
         Ok(Change::RolledBack { digest, .. }) => tracing::info!(plugin, %digest, who, "rolled back"),
+        Ok(Change::Signed { digest, .. }) => tracing::info!(plugin, %digest, who, "signed"),
         Ok(Change::Undeployed { .. }) => tracing::info!(plugin, who, "undeployed"),
         Ok(Change::Nothing) => tracing::debug!(plugin, who, "a record changed nothing"),
         Err(refusal) => tracing::warn!(plugin, who, "a record was refused: {refusal}"),

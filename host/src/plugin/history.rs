@@ -27,9 +27,14 @@ pub struct Deployment {
     pub when: UnixMillis,
     /// Whether it was undeployed. Nothing resolves to it then, until it is deployed again or rolled back to.
     pub withdrawn: bool,
+    /// The signatures that it was deployed with, the newest last. Nobody has checked them: see [`Trust`](super::Trust).
+    pub signatures: Vec<String>,
 }
 
 impl Deployment {
+    /// Signatures that are kept. More are needed by nobody: one for each key that some worker trusts, while keys change.
+    pub const SIGNATURES: usize = 8;
+
     /// The plugin's version.
     pub fn version(&self) -> &Version {
         &self.description.version
@@ -60,6 +65,8 @@ pub enum EventKind {
     RolledBack(Digest),
     /// Every version was withdrawn.
     Undeployed,
+    /// The active component got one more signature.
+    Signed(Digest),
 }
 
 /// A plugin: what was deployed of it, and which of that is active.
@@ -143,6 +150,10 @@ impl PluginHistory {
 
     pub(super) fn deploy(&mut self, activation: &Activation, who: &str, when: UnixMillis) {
         let Activation { digest, size, chunks, .. } = *activation;
+        let mut signatures = self.deployment(&digest).map(|before| before.signatures.clone()).unwrap_or_default();
+        if let Some(signature) = &activation.signature {
+            add_signature(&mut signatures, signature);
+        }
         self.deployments.retain(|deployment| deployment.digest != digest);
         self.deployments.push(Arc::new(Deployment {
             digest,
@@ -153,8 +164,15 @@ impl PluginHistory {
             who: who.to_owned(),
             when,
             withdrawn: false,
+            signatures,
         }));
         self.activate(digest);
+    }
+
+    /// Adds a signature to a component that was deployed, and says whether it is a new one.
+    pub(super) fn sign(&mut self, digest: Digest, signature: &str) -> bool {
+        let deployment = self.deployments.iter_mut().find(|deployment| deployment.digest == digest);
+        deployment.is_some_and(|deployment| add_signature(&mut Arc::make_mut(deployment).signatures, signature))
     }
 
     pub(super) fn roll_back(&mut self, digest: Digest) {
@@ -175,4 +193,15 @@ impl PluginHistory {
         self.active = Some(digest);
         self.last_active = Some(digest);
     }
+}
+
+fn add_signature(signatures: &mut Vec<String>, signature: &str) -> bool {
+    if signatures.iter().any(|known| known == signature) {
+        return false;
+    }
+    if signatures.len() == Deployment::SIGNATURES {
+        signatures.remove(0);
+    }
+    signatures.push(signature.to_owned());
+    true
 }

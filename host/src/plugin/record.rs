@@ -90,6 +90,9 @@ pub struct Activation {
     pub imports: Vec<String>,
     /// Whether it may take a version that was deployed with other bytes.
     pub force: bool,
+    /// A signature in minisign's format. The log does not check it: each worker does, by the keys that it trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 impl Record {
@@ -204,6 +207,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::fixtures::{activation, record};
 
     #[test]
     fn records_read_back_what_they_write() {
@@ -254,6 +258,48 @@ mod tests {
         let action = Action::Undeploy { plugin: "arith".into() };
         let later = Later { id: Uuid::nil(), who: "ada", when: UnixMillis(0), action, ticket: 7 };
         assert_eq!(Record::decode(&encode(&later)).unwrap().plugin(), "arith");
+    }
+
+    /// What the first release appended, before deployments could be signed.
+    const UNSIGNED: &str = concat!(
+        "01a462696450000000000000000000000000000000076377686f63616461647768656e1b0000018bcfe5680066616374696f6ea1684163746976",
+        "617465a66664696765737498201876189218c318ad1835184018bb1880183c020b183a18ee186618cd18881887121832183418ea0c186e187118",
+        "4318c018ad18d7183f18f4183118ed6473697a6503666368756e6b73016b6465736372697074696f6ea3646e616d656561726974686776657273",
+        "696f6e65302e312e306a6f7065726174696f6e7381a7646e616d656373756d646b696e64666d6f6e6f69646773756d6d6172796069656e636f64",
+        "696e67738168706f7374636172646d636f6e6669675f736368656d61f66c696e7075745f736368656d6178197b226e616d65223a22753634222c",
+        "227479223a22553634227d6d6f75747075745f736368656d6178197b226e616d65223a22753634222c227479223a22553634227d67696d706f72",
+        "74738065666f726365f4",
+    );
+
+    #[test]
+    fn a_record_of_the_first_release_is_read_and_has_no_signature() {
+        let record = Record::decode(&hex::decode(UNSIGNED).unwrap()).unwrap();
+        assert_eq!((record.id, record.who.as_str()), (Uuid::from_u128(7), "ada"));
+        let Action::Activate(activation) = record.action else { panic!("{record:?}") };
+        assert_eq!((activation.digest, activation.size, activation.chunks), (Digest::of(b"one"), 3, 1));
+        assert_eq!((activation.description.name.as_str(), activation.force), ("arith", false));
+        assert_eq!(activation.description.operations[0].name, "sum");
+        assert_eq!(activation.signature, None);
+    }
+
+    /// The activation as the first release reads it.
+    #[derive(Deserialize)]
+    struct FirstRelease {
+        action: std::collections::BTreeMap<String, FirstActivation>,
+    }
+
+    #[derive(Deserialize)]
+    struct FirstActivation {
+        digest: Digest,
+    }
+
+    #[test]
+    fn the_first_release_reads_a_signed_record() {
+        let activation = Activation { signature: Some("signed".to_owned()), ..activation("arith", "0.1.0", "one") };
+        let record = record(Action::Activate(activation)).encode();
+        assert_eq!(decode::<FirstRelease>(&record).unwrap().action["Activate"].digest, Digest::of(b"one"));
+        let Action::Activate(activation) = Record::decode(&record).unwrap().action else { panic!("it was one") };
+        assert_eq!(activation.signature.as_deref(), Some("signed"));
     }
 
     #[test]

@@ -111,6 +111,9 @@ struct Inner {
 pub struct DeployOptions {
     /// Take a version that was deployed with other bytes, and upload the bytes although they were uploaded before.
     pub force: bool,
+    /// A signature of the component, in minisign's format. Workers that [trust](super::Trust) some keys only execute what one
+    /// of them has signed.
+    pub signature: Option<String>,
     /// Called with the bytes that are uploaded and the bytes in all.
     pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
 }
@@ -135,7 +138,7 @@ impl From<&Plugin> for CheckedComponent {
 pub struct Deployed {
     /// The component as it is deployed now.
     pub deployment: Arc<Deployment>,
-    /// [`Change::Nothing`] if it was the active one already.
+    /// [`Change::Nothing`] if it was the active one already, [`Change::Signed`] if it got one more signature.
     pub change: Change,
 }
 
@@ -269,7 +272,7 @@ impl Registry {
 
     /// Checks a component by an engine and deploys it: new jobs execute it from now on, jobs under way are not disturbed.
     ///
-    /// Deploying what is active already changes nothing. A version is deployed with other bytes only if the options
+    /// Deploying what is active already changes nothing, unless it brings a new signature. A version is deployed with other bytes only if the options
     /// [say so](DeployOptions::force).
     ///
     /// ```no_run
@@ -323,12 +326,18 @@ impl Registry {
         let (size, chunks, force) = (component.len() as u64, Chunk::count(component.len()), options.force);
         let CheckedComponent { description, imports } = checked;
         let plugin = description.name.clone();
-        let activation = Activation { digest, size, chunks, description, imports, force };
+        let activation =
+            Activation { digest, size, chunks, description, imports, force, signature: options.signature.clone() };
         let state = self.state();
         state.check(&activation)?;
         let history = state.plugin(&plugin).ok();
         let active = history.and_then(|history| history.active()).filter(|active| active.digest == digest);
-        if let (Some(active), false) = (active, force) {
+        let is_new = |deployment: &Deployment| {
+            options.signature.as_ref().is_some_and(|signature| !deployment.signatures.contains(signature))
+        };
+        if let (Some(active), false) = (active, force)
+            && !is_new(active)
+        {
             return Ok(Deployed { deployment: active.clone(), change: Change::Nothing });
         }
         if force || history.is_none_or(|history| history.deployment(&digest).is_none()) {
@@ -392,6 +401,16 @@ impl Registry {
     pub async fn component(&self, digest: &Digest) -> Result<Bytes, ComponentError> {
         let components = self.0.components.as_ref().ok_or(ComponentError::NotFollowed)?;
         components.get(digest, self.0.options.component_timeout).await
+    }
+
+    /// A component as a plugin's deployment. Waits for its record as long as for bytes: whoever names it may have read
+    /// further.
+    pub(super) async fn deployment(&self, plugin: &str, digest: &Digest) -> Option<Arc<Deployment>> {
+        let find = |state: &RegistryState| state.plugin(plugin).ok()?.deployment(digest).cloned();
+        let mut state = self.subscribe();
+        let found = state.wait_for(|state| find(state).is_some());
+        let state = tokio::time::timeout(self.0.options.component_timeout, found).await.ok()?.ok()?;
+        find(&state)
     }
 
     async fn upload(&self, digest: Digest, component: &Bytes, options: &DeployOptions) -> Result<(), QueueError> {

@@ -50,6 +50,13 @@ pub enum Change {
         /// What was active before.
         replaced: Digest,
     },
+    /// The active component got one more signature.
+    Signed {
+        /// The plugin's name.
+        plugin: String,
+        /// The component.
+        digest: Digest,
+    },
     /// Nothing: the record was seen before, or what it wants is so already.
     Nothing,
 }
@@ -121,10 +128,16 @@ pub enum Refusal {
         /// What is active.
         active: Option<Digest>,
     },
+    /// A signature that is none.
+    #[error("the signature has {0} bytes, and one in minisign's format has at most {MAX_SIGNATURE}")]
+    SignatureTooLarge(usize),
     /// A description that no engine lets through.
     #[error("the record describes a plugin without a proper name: `{0}`")]
     Name(String),
 }
+
+/// The most bytes of a signature. Those of minisign have about 350; their comments can be longer.
+const MAX_SIGNATURE: usize = 4096;
 
 /// The active deployments, in one line: `arith 0.1.0 (sha256:…), text 0.1.0 (sha256:…)`.
 impl fmt::Display for RegistryState {
@@ -190,9 +203,12 @@ impl RegistryState {
     /// Whether a deployment would be refused: the decision that [`apply`](Self::apply) takes, ahead of an upload.
     ///
     /// # Errors
-    /// [`Refusal::VersionTaken`], or [`Refusal::Name`].
+    /// [`Refusal::VersionTaken`], [`Refusal::SignatureTooLarge`] or [`Refusal::Name`].
     pub fn check(&self, activation: &Activation) -> Result<(), Refusal> {
-        let Activation { digest, description, force, .. } = activation;
+        let Activation { digest, description, force, signature, .. } = activation;
+        if let Some(size) = signature.as_ref().map(String::len).filter(|size| *size > MAX_SIGNATURE) {
+            return Err(Refusal::SignatureTooLarge(size));
+        }
         if !is_kebab_case(&description.name) {
             return Err(Refusal::Name(description.name.clone()));
         }
@@ -221,10 +237,14 @@ impl RegistryState {
                 let digest = activation.digest;
                 let history = self.plugins.entry(plugin).or_insert_with_key(|name| PluginHistory::new(name).into());
                 let replaced = history.active().map(|active| active.digest);
-                if replaced == Some(digest) {
-                    return Ok(Change::Nothing);
-                }
                 let history = Arc::make_mut(history);
+                if replaced == Some(digest) {
+                    if !activation.signature.as_ref().is_some_and(|signature| history.sign(digest, signature)) {
+                        return Ok(Change::Nothing);
+                    }
+                    history.record(event(EventKind::Signed(digest)));
+                    return Ok(Change::Signed { plugin: history.name().to_owned(), digest });
+                }
                 history.deploy(activation, who, *when);
                 history.record(event(EventKind::Deployed(digest)));
                 Ok(Change::Deployed { plugin: history.name().to_owned(), digest, replaced })

@@ -62,7 +62,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use self::{activity::Activity, control::Control, processing::Processing};
+use self::{
+    activity::Activity,
+    control::Control,
+    processing::{PLUGIN_ROUNDS, Processing, REFUSED_ROUNDS},
+};
 pub use self::{
     activity::Phase,
     health::{HANGS, Health},
@@ -219,6 +223,11 @@ impl WorkerRuntime {
         let channels = ChannelFactory::new(connection, config.prefetch());
         let engine = Engine::new(&config.engine())?;
         let plugins = open_plugins(&channels, &engine, config).await?;
+        if config.trust.is_empty() {
+            tracing::warn!(
+                "executing every plugin that is deployed, whoever deployed it; `--trust KEYFILE` limits that"
+            );
+        }
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
         Ok(Self::new(channels, tasks, plugins, engine, config.drain_timeout))
     }
@@ -309,20 +318,21 @@ impl WorkerRuntime {
     async fn stages(&self, task: &AnyTask) -> Result<Stages, Unavailable> {
         let mut stages = Vec::with_capacity(task.stages.len());
         for stage in &task.stages {
-            match self.plugins.get(&stage.digest).await {
+            match self.plugins.get(stage.operation.plugin(), &stage.digest).await {
                 Ok(plugin) => stages.push((stage.clone(), plugin, self.engine.limits_for(&stage.operation))),
                 Err(error) => {
-                    let may_come = matches!(
-                        error,
+                    let rounds = match error {
                         PluginError::Component(
-                            ComponentError::Missing { .. } | ComponentError::Store(_) | ComponentError::Closed
-                        )
-                    );
+                            ComponentError::Missing { .. } | ComponentError::Store(_) | ComponentError::Closed,
+                        ) => PLUGIN_ROUNDS,
+                        PluginError::Untrusted(_) => REFUSED_ROUNDS,
+                        _ => 0,
+                    };
                     let error = ExecutionError {
                         causes: error_chain(&error),
                         ..ExecutionError::new(stage.operation.clone(), Cause::PluginUnavailable, error.to_string())
                     };
-                    return Err(Unavailable { error, may_come });
+                    return Err(Unavailable { error, rounds });
                 }
             }
         }
@@ -522,8 +532,8 @@ type Stages = Vec<(Stage, Plugin, Limits)>;
 /// A plugin that a worker does not have.
 struct Unavailable {
     error: ExecutionError,
-    /// Whether it may come yet, or be there on other workers.
-    may_come: bool,
+    /// How often the task is handed on, because the plugin may come yet, or other workers may have or trust it.
+    rounds: u32,
 }
 
 fn new_identity() -> Arc<str> {

@@ -84,6 +84,7 @@ pub(crate) fn records() -> Vec<Record> {
         description,
         imports: vec!["wasi:cli/stderr@0.2.6".to_owned()],
         force: false,
+        signature: None,
     };
     [
         Action::Activate(activation),

@@ -13,12 +13,16 @@ mod hot_deployment;
 mod jobs;
 mod operator;
 mod outages;
+mod permissions;
 mod presence;
 mod refused_components;
 mod refused_connections;
+mod secrets;
 mod signals;
 mod soaking;
 mod terminated_jobs;
+mod tls;
+mod trust;
 
 use palfrey_host::directive::{BatchSize, JobOptions};
 

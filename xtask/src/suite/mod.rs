@@ -38,6 +38,7 @@ pub(crate) struct Failed;
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     // What is missing is found out before anything that takes long.
     requirements::wasm_target(workspace)?;
+    requirements::minisign()?;
     let node = requirements::broker(workspace)?;
     let uri = node.uri();
 

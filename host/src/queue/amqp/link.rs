@@ -27,6 +27,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_DOUBTS: u32 = 8;
 
 /// AMQP's reply codes.
+const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
@@ -119,6 +120,13 @@ impl Link {
         // An error means that the supervisor is gone, and the connection with it.
         self.state.clone().wait_for(|state| matches!(state, State::Closed)).await.ok();
     }
+}
+
+/// Whether the broker said that this user may not do it.
+pub(super) fn is_access_refused(error: &QueueError) -> bool {
+    let QueueError::Broker { source, .. } = error else { return false };
+    let kind = source.downcast_ref::<lapin::Error>().map(lapin::Error::kind);
+    matches!(kind, Some(ErrorKind::ProtocolError(refusal)) if refusal.get_id() == ACCESS_REFUSED)
 }
 
 /// What an error means for what was tried.

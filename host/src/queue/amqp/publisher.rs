@@ -187,7 +187,7 @@ impl Driver {
             properties = properties.with_headers(headers.clone());
         }
         // Fanouts with nobody behind are no failure; a queue that does not exist is one.
-        let mandatory = confirmed && self.exchange.as_str().is_empty();
+        let mandatory = confirmed && self.exchange.as_str() == topology::EXCHANGE;
         let options = BasicPublishOptions { mandatory, ..Default::default() };
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());
