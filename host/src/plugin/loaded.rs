@@ -46,7 +46,7 @@ pub enum PluginError {
     /// It does not have its bytes. They may arrive later.
     #[error(transparent)]
     Component(#[from] ComponentError),
-    /// The bytes cannot be executed. They never will.
+    /// The bytes cannot be executed. They never will, unless it is [temporary](LoadError::is_temporary).
     #[error(transparent)]
     Load(#[from] Arc<LoadError>),
     /// Loading it panicked: a mistake of the engine, that it would make again.
@@ -56,7 +56,11 @@ pub enum PluginError {
 
 impl PluginError {
     fn is_final(&self) -> bool {
-        matches!(self, Self::Load(_) | Self::Panicked)
+        match self {
+            Self::Component(_) => false,
+            Self::Load(error) => !error.is_temporary(),
+            Self::Panicked => true,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{error::Error, fs};
 
 use palfrey_host::{
-    engine::{Engine, EngineConfig, EngineError, LoadError},
+    engine::{CompileLimits, Engine, EngineConfig, EngineError, LoadError},
     task::Digest,
 };
 
@@ -111,7 +111,8 @@ fn a_function_that_the_contract_does_not_have_is_named() {
 #[test]
 fn a_component_over_the_limit_is_refused_with_both_sizes() {
     let wasm = wasm();
-    let config = EngineConfig { max_component_bytes: 1 << 10, ..EngineConfig::default() };
+    let compile_limits = CompileLimits { component: 1 << 10, ..CompileLimits::default() };
+    let config = EngineConfig { compile_limits, ..EngineConfig::default() };
     let error = Engine::new(&config).unwrap().load(&wasm).unwrap_err();
     assert!(matches!(error, LoadError::TooLarge { size, limit: 1024 } if size == wasm.len() as u64));
     assert!(error.to_string().contains("at most 1.0 KiB are allowed: strip it"), "{error}");

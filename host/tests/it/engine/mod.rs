@@ -1,5 +1,6 @@
 //! The engine against guests that misbehave.
 
+mod compiling;
 mod determinism;
 mod guests;
 mod limits;
