@@ -1,6 +1,9 @@
 //! From bytes to a plugin: everything that is checked before a component may execute anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use semver::Version;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +81,8 @@ impl Engine {
         }
         let core = Arc::clone(core);
         let size = wasm.len() as u64;
-        Ok(Plugin(Arc::new(PluginInner { core, pre, digest, description, imports, size })))
+        let apart = description.operations.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Plugin(Arc::new(PluginInner { core, pre, digest, description, imports, size, apart })))
     }
 }
 
@@ -130,6 +134,7 @@ impl Core {
             config: &[],
             attempt: 0,
             limits: Limits { time: DESCRIBE_TIME, ..self.largest },
+            spent: Duration::ZERO,
             answer: DESCRIBE_ANSWER,
             cancel: CancellationToken::new(),
             progress: None,

@@ -35,7 +35,11 @@ mod slots;
 mod ticker;
 mod wasi;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
@@ -234,6 +238,8 @@ struct PluginInner {
     description: Description,
     imports: Vec<String>,
     size: u64,
+    /// For each operation, whether its elements are executed apart: see [`Plugin::map`].
+    apart: Box<[AtomicBool]>,
 }
 
 impl Plugin {
