@@ -75,7 +75,7 @@ fn a_component_that_takes_much_memory_is_stopped_at_the_limit() {
 
 #[test]
 fn more_machine_code_than_the_limit_is_refused() {
-    let store = |number| format!("(i64.store (i32.const {number}) (i64.const 0x123456789abcdef))");
+    let store = |number| format!("(i64.store (i32.const {number}) (i64.const 0x1234567890{number:05}))");
     let stores: String = (0..60_000).map(store).collect();
     let long = component(&format!("(memory 1) (func {stores})"));
     check!("code=800KiB", &long, LoadError::MachineCode { .. }, "machine code than the limit of 800.0 KiB");
