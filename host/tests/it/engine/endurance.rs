@@ -1,10 +1,6 @@
 //! Ten thousand hostile calls in a row, in a process of their own: nothing grows.
 
-use std::{
-    fs,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Command, time::Instant};
 
 use palfrey_host::engine::Plugin;
 
@@ -80,5 +76,4 @@ fn ten_thousand_hostile_calls_leave_nothing_behind() {
     );
     assert_eq!(files, files_after);
     assert!(grown < 16 << 20, "{grown} bytes more after {calls} calls");
-    assert!(begin.elapsed() < Duration::from_secs(300));
 }
