@@ -24,7 +24,7 @@ use clap::{Args, ValueEnum};
 use palfrey_sdk::Serializer;
 
 use crate::{
-    engine::{EngineConfig, LimitRule, LimitRules, Limits},
+    engine::{CompileLimits, Compiler, EngineConfig, LimitRule, LimitRules, Limits},
     presence,
     queue::{
         Durability,
@@ -139,6 +139,22 @@ pub struct Config {
     )]
     pub limits: Vec<LimitRule>,
 
+    /// Limits of compiling one plugin: `time`, `memory`, and bytes of the `component` and of its machine `code`
+    #[arg(
+        long = "compile-limit",
+        env = "PALFREY_COMPILE_LIMIT",
+        value_name = "LIMITS",
+        default_value_t,
+        help_heading = "Execution",
+        global = true
+    )]
+    pub compile_limits: CompileLimits,
+
+    /// Where plugins are compiled: by default within the process, which is right for a program's own. A worker of a
+    /// program's own that takes plugins from others should have a child process for it; `palfrey` has.
+    #[arg(skip)]
+    pub compiler: Compiler,
+
     /// Folder for machine code and components, so that plugins are compiled once a machine
     #[arg(long, env = "PALFREY_CACHE_DIR", value_name = "DIR", help_heading = "Execution", global = true)]
     pub cache_dir: Option<PathBuf>,
@@ -180,6 +196,8 @@ impl Default for Config {
             prefetch: None,
             drain_timeout: Duration::from_secs(25),
             limits: Vec::new(),
+            compile_limits: CompileLimits::default(),
+            compiler: Compiler::default(),
             cache_dir: None,
             trust: Vec::new(),
         }
@@ -225,7 +243,8 @@ impl Config {
             slots: self.slots().get(),
             cache_dir: self.cache_dir.clone(),
             limits: LimitRules::new(Limits::default(), self.limits.iter().cloned()),
-            ..EngineConfig::default()
+            compiler: self.compiler.clone(),
+            compile_limits: self.compile_limits,
         }
     }
 

@@ -45,7 +45,12 @@ pub(crate) async fn open_registry(
     config: &Config,
     follow: Follow,
 ) -> Result<Registry, ConnectError> {
-    let options = RegistryOptions { follow, who: config.who(), ..RegistryOptions::default() };
+    let options = RegistryOptions {
+        follow,
+        who: config.who(),
+        max_component_bytes: config.compile_limits.component,
+        ..RegistryOptions::default()
+    };
     let registry = Registry::open(&**channels.connection(), options).await?;
     registry.caught_up().await?;
     Ok(registry)

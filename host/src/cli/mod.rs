@@ -5,6 +5,7 @@
 
 mod cancel;
 mod change;
+mod compile_component;
 mod connection;
 mod dead;
 mod deploy;
@@ -89,6 +90,9 @@ enum Command {
     /// Make an earlier deployment the active one again
     #[command(after_help = change::ROLLBACK_HELP)]
     Rollback(change::RollbackArgs),
+    /// Compile a component within limits, for the process that started this one
+    #[command(name = compile_component::NAME, hide = true, after_help = compile_component::HELP)]
+    CompileComponent(compile_component::Args),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  palfrey completions bash > ~/.local/share/bash-completion/completions/palfrey")]
     Completions {
@@ -102,6 +106,10 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // Before anything else takes memory or starts a thread.
+    if let Command::CompileComponent(args) = &cli.command {
+        return compile_component::run(args);
+    }
     output::start_log(&cli);
     let result = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
@@ -142,6 +150,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(config, args).await,
         Command::Undeploy(args) => change::undeploy(config, args).await,
         Command::Rollback(args) => change::rollback(config, args).await,
+        // It has left `main` already.
+        Command::CompileComponent(_) => Ok(()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut self::command(), "palfrey", &mut script);

@@ -58,6 +58,15 @@ pub(super) struct Panicked {
     pub(super) location: Option<String>,
 }
 
+/// What is left of a call when it is over.
+pub(super) struct LastWords {
+    pub(super) panic: Option<Panicked>,
+    /// The end of what was printed on stderr.
+    pub(super) stderr: String,
+    /// Bytes that might still have been written to the log.
+    pub(super) log: u64,
+}
+
 impl Context {
     pub(super) fn new(
         attempt: u32,
@@ -68,14 +77,14 @@ impl Context {
         Self { attempt, cancel, journal, progress, reported: None, pending: None, panic: None }
     }
 
-    /// Delivers what was held back. Returns the panic, if there was one, and the end of stderr.
-    pub(super) fn finish(&mut self) -> (Option<Panicked>, String) {
+    /// Delivers what was held back.
+    pub(super) fn finish(&mut self) -> LastWords {
         if let (Some(sink), Some(progress)) = (&self.progress, self.pending.take()) {
             sink(progress);
         }
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.finish();
-        (self.panic.take(), journal.stderr_tail())
+        LastWords { panic: self.panic.take(), stderr: journal.stderr_tail(), log: journal.remaining() }
     }
 }
 

@@ -44,7 +44,7 @@ pub enum EngineError {
 pub enum LoadError {
     /// Larger than components may be.
     #[error(
-        "the component has {}, and at most {} are allowed: strip it, or raise the limit of the workers",
+        "the component has {}, and at most {} are allowed: strip it, or raise the limit `component` of the compiler",
         ByteSize(*size), ByteSize(*limit)
     )]
     TooLarge {
@@ -75,6 +75,53 @@ pub enum LoadError {
         /// What the compiler said.
         reason: String,
     },
+    /// Compiling it takes long.
+    #[error(
+        "compiling the component took longer than the limit of {}: split its functions, or raise the limit `time` of the \
+         compiler",
+        humantime::format_duration(*limit)
+    )]
+    CompileTime {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Compiling it takes much memory.
+    #[error(
+        "compiling the component took more memory than the limit of {}: split its functions, or raise the limit `memory` of \
+         the compiler",
+        ByteSize(*limit)
+    )]
+    CompileMemory {
+        /// Bytes that it may take.
+        limit: u64,
+    },
+    /// There would be too much of the result.
+    #[error(
+        "the component has more machine code than the limit of {}: make it smaller, or raise the limit `code` of the compiler",
+        ByteSize(*limit)
+    )]
+    MachineCode {
+        /// Bytes that there may be.
+        limit: u64,
+    },
+    /// The compiler made a mistake, which some components are made for.
+    #[error("the compiler crashed on the component, and would do so again: {reason}")]
+    CompilerCrashed {
+        /// How its process ended, and what it said.
+        reason: String,
+    },
+    /// Somebody else ended the compiler's process: the system does when memory is short.
+    #[error(
+        "the process that compiled the component was ended from outside by signal {signal}; most likely the machine is short \
+         of memory: give it more, or lower the limit `memory` of the compiler"
+    )]
+    CompilerEnded {
+        /// Its number.
+        signal: i32,
+    },
+    /// The compiler's process cannot be started, or spoken to.
+    #[error("the component cannot be compiled, because the process for it cannot be started")]
+    CompilerNotStarted(#[source] io::Error),
     /// It needs more memories, tables or instances than there is room for.
     #[error("the component does not fit into the sandbox: {reason}")]
     TooDemanding {
@@ -129,6 +176,19 @@ pub enum LoadError {
     /// It was asked to describe itself, and was stopped.
     #[error("the plugin could not describe itself")]
     Describe(#[source] Stopped),
+}
+
+impl LoadError {
+    /// Whether it is about the machine and not about the component, so that it may go better another time.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::CompilerEnded { .. } | Self::CompilerNotStarted(_))
+    }
+
+    /// Why the compiler refused it.
+    pub(super) fn refused(reason: String) -> Self {
+        // wasmtime has no type for it.
+        if reason.contains("pooling allocator") { Self::TooDemanding { reason } } else { Self::Malformed { reason } }
+    }
 }
 
 /// A call that was stopped, or whose answer breaks the contract. It has no result, and only that one call is affected.

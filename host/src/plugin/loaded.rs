@@ -49,7 +49,7 @@ pub enum PluginError {
     /// No key that this worker trusts has signed them.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
-    /// The bytes cannot be executed. They never will.
+    /// The bytes cannot be executed. They never will, unless it is [temporary](LoadError::is_temporary).
     #[error(transparent)]
     Load(#[from] Arc<LoadError>),
     /// Loading it panicked: a mistake of the engine, that it would make again.
@@ -59,7 +59,11 @@ pub enum PluginError {
 
 impl PluginError {
     fn is_final(&self) -> bool {
-        matches!(self, Self::Load(_) | Self::Untrusted(_) | Self::Panicked)
+        match self {
+            Self::Component(_) => false,
+            Self::Load(error) => !error.is_temporary(),
+            Self::Untrusted(_) | Self::Panicked => true,
+        }
     }
 }
 

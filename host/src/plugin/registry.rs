@@ -13,7 +13,7 @@ use super::{
     follower::{ActivationFollower, ComponentFollower, blocking},
 };
 use crate::{
-    engine::{Description, Engine, EngineConfig, LoadError, Plugin},
+    engine::{CompileLimits, Description, Engine, LoadError, Plugin},
     queue::{Connection, QueueError, QueueHandle, QueueKind, QueueSpec},
     task::{Digest, OperationId},
 };
@@ -62,7 +62,7 @@ impl Default for RegistryOptions {
             prefix: "palfrey".to_owned(),
             follow: Follow::default(),
             who: "unknown".to_owned(),
-            max_component_bytes: EngineConfig::default().max_component_bytes,
+            max_component_bytes: CompileLimits::default().component,
             component_timeout: Duration::from_secs(30),
         }
     }
