@@ -96,14 +96,15 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
         RetryStrategy::Exponential { max_retries: RETRIES, min_delay: delay, max_delay: 4 * delay },
     ];
     for retry in strategies {
-        // It dies with the third of five attempts, and whoever comes then would die with a fourth one of its own.
+        // It dies with the third of five attempts, and whoever comes then would die with a fifth one of its own: two are left, the
+        // third comes again, and the second may if its ack was under way.
         let doomed = scene.start_worker(&[], "before-result/speaker/stubborn=pause@3").await;
         let stubborn = Stubborn { retry, exhausted: FatalStrategy::Terminate };
         let (runtime, again) = (program.runtime.clone(), stubborn.clone());
         let job = tokio::spawn(async move { Literal::new(99).map(&again).run(&runtime).await });
         doomed.process.log().until(&["the task goes no further"]).await;
         doomed.kill().await;
-        let mut heir = scene.start_worker(&[], "before-execution/speaker/stubborn=abort@4").await;
+        let mut heir = scene.start_worker(&[], "before-execution/speaker/stubborn=abort@5").await;
         let error = soon(job).await.unwrap().unwrap_err();
         let cause = Cause::RetriesExhausted { attempts: RETRIES + 1, strategy: FatalStrategy::Terminate };
         assert_eq!(error.execution().unwrap().cause, cause, "{retry:?}");
