@@ -88,7 +88,7 @@ impl Serializer {
         };
         let at = |position: usize| u32::try_from(position).ok();
         match result {
-            Err((message, exact)) => Err(CodecError { message, position: at(exact.unwrap_or(position)) }),
+            Err((message, exact)) => Err(CodecError { message: cut(message), position: at(exact.unwrap_or(position)) }),
             Ok(_) if position < bytes.len() => Err(CodecError {
                 message: format!("{} bytes are left over behind the value", bytes.len() - position),
                 position: at(position),
@@ -96,6 +96,16 @@ impl Serializer {
             Ok(value) => Ok(value),
         }
     }
+}
+
+/// A message may repeat what is wrong with the bytes, however long that is.
+fn cut(mut message: String) -> String {
+    const LONGEST: usize = 200;
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+    message
 }
 
 fn describe_cbor<E: fmt::Debug>(error: ciborium::de::Error<E>) -> (String, Option<usize>) {

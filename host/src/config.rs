@@ -25,6 +25,7 @@ use palfrey_sdk::Serializer;
 
 use crate::{
     engine::{EngineConfig, LimitRule, LimitRules, Limits},
+    presence,
     queue::Durability,
 };
 
@@ -171,12 +172,8 @@ impl Config {
 
     /// Who deploys, for the history of the registry: the user and the machine, as far as the environment tells.
     pub fn who(&self) -> String {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
-        match variable("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok()) {
-            Some(host) => format!("{user}@{}", host.trim()),
-            None => user,
-        }
+        let user = presence::user();
+        presence::host().map_or_else(|| user.clone(), |host| format!("{user}@{host}"))
     }
 }
 

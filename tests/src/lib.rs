@@ -16,12 +16,13 @@ mod exact;
 mod log;
 mod proxy;
 mod scene;
+pub mod soak;
 mod worker;
 mod world;
 
 use std::time::Duration;
 
-pub use artifacts::{cache_dir, component, component_file, palfrey_file};
+pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
 pub use deployments::Deployments;
 pub use exact::{ELEMENTS, Exact, FREE};
 pub use log::Log;

@@ -1,11 +1,13 @@
 //! What can go wrong, and the exit code that says so.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use palfrey_host::{
     ConnectError,
+    dead_letters::DeadLetterError,
     engine::{EngineError, LoadError},
     plugin::{Refusal, RegistryError},
+    presence::CommandError,
     queue::QueueError,
 };
 
@@ -15,7 +17,7 @@ Exit codes:
   1  an internal error
   2  the arguments or the environment are wrong
   3  the broker cannot be reached, or refuses the connection
-  4  there is no such file, plugin or version
+  4  there is no such file, plugin, version, worker, job or dead letter
   5  refused: the component or the state of the registry does not allow it
   130, 143  ended at once by a second SIGINT or SIGTERM";
 
@@ -50,6 +52,16 @@ pub(super) enum Failure {
         #[source]
         source: LoadError,
     },
+    /// The address for health probes is taken, or not this machine's.
+    #[error("cannot listen on {address} for health probes")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such worker, job or dead letter, or it does not answer.
+    #[error(transparent)]
+    NotFound(anyhow::Error),
     /// The registry says no.
     #[error(transparent)]
     Refused(Refusal),
@@ -68,9 +80,9 @@ impl Failure {
         const REFUSED: u8 = 5;
         ExitCode::from(match self {
             Self::Internal(_) | Self::Queue(_) => INTERNAL,
-            Self::InMemory | Self::Setup(_) => USAGE,
+            Self::InMemory | Self::Setup(_) | Self::Listen { .. } => USAGE,
             Self::Connect(_) => CANNOT_CONNECT,
-            Self::File { .. } => NOT_FOUND,
+            Self::File { .. } | Self::NotFound(_) => NOT_FOUND,
             Self::Component { .. } => REFUSED,
             Self::Refused(refusal) => match refusal {
                 Refusal::UnknownPlugin { .. } | Refusal::NoSuchVersion { .. } | Refusal::NeverDeployed { .. } => {
@@ -104,6 +116,24 @@ impl From<EngineError> for Failure {
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
         Self::Queue(error)
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Queue(error) => Self::Queue(error),
+            not_found => Self::NotFound(not_found.into()),
+        }
+    }
+}
+
+impl From<DeadLetterError> for Failure {
+    fn from(error: DeadLetterError) -> Self {
+        match error {
+            DeadLetterError::Queue(error) => Self::Queue(error),
+            not_found => Self::NotFound(not_found.into()),
+        }
     }
 }
 

@@ -3,14 +3,21 @@
 //! One file a command. Every command prints its result to stdout, and everything else to stderr. How a failure becomes an
 //! exit code is in [`failure`].
 
+mod cancel;
 mod change;
 mod connection;
+mod dead;
 mod deploy;
+mod drain;
 mod failure;
+mod health;
 mod inspect;
+mod jobs;
 mod output;
 mod plugins;
+mod service;
 mod worker;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -43,7 +50,22 @@ struct Cli {
 enum Command {
     /// Execute tasks until SIGINT or SIGTERM
     #[command(after_help = worker::HELP)]
-    Worker,
+    Worker(worker::Args),
+    /// List the workers, and how busy they are
+    #[command(after_help = workers::HELP)]
+    Workers(workers::Args),
+    /// Tell a worker to finish what it has, and to end
+    #[command(after_help = drain::HELP)]
+    Drain(drain::Args),
+    /// List the jobs, and how far they are
+    #[command(after_help = jobs::HELP)]
+    Jobs(jobs::Args),
+    /// End a job
+    #[command(after_help = cancel::HELP)]
+    Cancel(cancel::Args),
+    /// Look at tasks that could not be processed, requeue or drop them
+    #[command(after_help = dead::HELP)]
+    Dead(dead::Args),
     /// Deploy components to the running workers
     #[command(after_help = deploy::HELP)]
     Deploy(deploy::Args),
@@ -99,7 +121,12 @@ fn command() -> clap::Command {
 async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, config, quiet, .. } = cli;
     match command {
-        Command::Worker => worker::run(config).await,
+        Command::Worker(args) => worker::run(config, args).await,
+        Command::Workers(args) => workers::run(config, args).await,
+        Command::Drain(args) => drain::run(config, args).await,
+        Command::Jobs(args) => jobs::run(config, args).await,
+        Command::Cancel(args) => cancel::run(config, args).await,
+        Command::Dead(args) => dead::run(config, args).await,
         Command::Deploy(args) => deploy::run(config, args, quiet).await,
         Command::Plugins(args) => plugins::run(config, args).await,
         Command::Inspect(args) => inspect::run(config, args).await,

@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io::{self, Write as _},
+    time::{Duration, SystemTime},
 };
 
 use clap::{ValueEnum, builder::styling::Style};
@@ -28,7 +29,7 @@ const CLIENT_LIBRARY: &str = "lapin";
 pub(super) fn start_log(cli: &Cli) {
     let default = match (cli.quiet, &cli.command) {
         (true, _) => LevelFilter::ERROR,
-        (false, Command::Worker) => LevelFilter::INFO,
+        (false, Command::Worker(_)) => LevelFilter::INFO,
         (false, _) => LevelFilter::WARN,
     };
     let filter = EnvFilter::builder().with_default_directive(default.into());
@@ -99,6 +100,17 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
         table.set_header(header);
     }
     table
+}
+
+/// When something began that is there for so long, in UTC.
+pub(super) fn since(age: Duration) -> String {
+    let began = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(began).to_string()
+}
+
+/// A duration for people, to the second.
+pub(super) fn duration(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string().replace(' ', "")
 }
 
 /// A size for people.

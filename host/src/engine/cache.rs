@@ -132,3 +132,33 @@ fn prepare(folder: &Path) -> Result<(), String> {
     drop(probe);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn file(code: &[u8]) -> Vec<u8> {
+        [MAGIC.as_slice(), Sha256::digest(code).as_slice(), code].concat()
+    }
+
+    proptest! {
+        /// What wasmtime is given is what was written, whatever the disk returns.
+        #[test]
+        fn machine_code_is_what_was_written_or_nothing(
+            code in vec(any::<u8>(), 0..200),
+            edits in vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+            cut in any::<proptest::sample::Index>(),
+            more in vec(any::<u8>(), 0..3),
+        ) {
+            let written = file(&code);
+            prop_assert_eq!(verified(&written), Some(code.as_slice()));
+            prop_assert_eq!(verified(&written[..cut.index(written.len())]), None);
+            let mut read = written.clone();
+            edits.iter().for_each(|(at, byte)| read[at.index(written.len())] = *byte);
+            read.extend(more);
+            prop_assert_eq!(verified(&read).is_some(), read == written);
+        }
+    }
+}

@@ -307,13 +307,93 @@ fn retry_strategy(strategy: wit::RetryStrategy) -> RetryStrategy {
             RetryStrategy::Immediate { max_retries: max_retries.min(MAX_RETRIES) }
         }
         wit::RetryStrategy::After(wit::DelayedRetry { max_retries, delay_ms }) => {
-            RetryStrategy::After { max_retries: max_retries.min(MAX_RETRIES), delay: delay(delay_ms) }
+            RetryStrategy::After { max_retries: max_retries.min(MAX_RETRIES), duration: delay(delay_ms) }
         }
         wit::RetryStrategy::Exponential(wit::ExponentialRetry { max_retries, min_delay_ms, max_delay_ms }) => {
             RetryStrategy::Exponential {
                 max_retries: max_retries.min(MAX_RETRIES),
-                min_delay: delay(min_delay_ms),
-                max_delay: delay(max_delay_ms),
+                min_duration: delay(min_delay_ms),
+                max_duration: delay(max_delay_ms),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+
+    fn packed_result() -> impl Strategy<Value = guest::PackedResult> {
+        let honest = vec(vec(any::<u8>(), 0..4), 0..6).prop_map(|elements| {
+            let packed: Packed = elements.into_iter().collect();
+            guest::PackedResult { bytes: packed.bytes().to_vec(), ends: packed.ends().to_vec() }
+        });
+        let ends = vec(prop_oneof![0..12_u32, any::<u32>()], 0..6);
+        let lie = (vec(any::<u8>(), 0..12), ends).prop_map(|(bytes, ends)| guest::PackedResult { bytes, ends });
+        prop_oneof![honest, lie]
+    }
+
+    fn element_failures() -> impl Strategy<Value = wit::ElementFailure> {
+        let strategy = || {
+            any::<bool>().prop_map(|end| if end { wit::FatalStrategy::Terminate } else { wit::FatalStrategy::Ignore })
+        };
+        let retry = any::<(u32, u64, u64)>().prop_map(|(max_retries, min_delay_ms, max_delay_ms)| {
+            wit::RetryStrategy::Exponential(wit::ExponentialRetry { max_retries, min_delay_ms, max_delay_ms })
+        });
+        let kind = prop_oneof![
+            Just(wit::FailureKind::Unsupported),
+            strategy().prop_map(wit::FailureKind::Fatal),
+            (retry, strategy()).prop_map(|(retry, exhausted)| {
+                wit::FailureKind::Transient(wit::TransientFailure { retry, exhausted })
+            }),
+            (any::<bool>(), option::of(any::<u32>())).prop_map(|(config, position)| {
+                let what = if config { wit::Undecodable::Config } else { wit::Undecodable::Element };
+                wit::FailureKind::BadInput(wit::BadInput { what, position })
+            }),
+        ];
+        let long = (".{0,8}", 0..6000_usize).prop_map(|(text, times)| text.repeat(times));
+        let index = prop_oneof![0..8_u32, any::<u32>()];
+        (index, kind, long, vec("[^a]{0,3}", 0..50)).prop_map(|(index, kind, message, causes)| wit::ElementFailure {
+            index,
+            failure: wit::Failure { kind, message, causes },
+        })
+    }
+
+    proptest! {
+        /// Whatever a guest returns is an outcome of this batch within the limits, or refused.
+        #[test]
+        fn what_a_guest_returns_is_an_outcome_of_its_batch_or_refused(
+            inputs in vec(vec(any::<u8>(), 0..4), 0..6),
+            outputs in packed_result(),
+            failure in option::of(element_failures()),
+            output in 0..10_u64,
+        ) {
+            let call = Call::new("anything", b"config", Limits { output, ..Limits::default() });
+            let inputs: Packed = inputs.into_iter().collect();
+            let Ok(outcome) = check_outcome(&call, &inputs, guest::MapOutcome { outputs, failure }) else { return Ok(()) };
+            prop_assert!(outcome.outputs.bytes().len() as u64 <= output);
+            prop_assert_eq!(outcome.outputs.iter().map(|element| element.len()).sum::<usize>(), outcome.outputs.bytes().len());
+            match outcome.failure {
+                None => prop_assert_eq!(outcome.outputs.len(), inputs.len()),
+                Some((index, failure)) => {
+                    prop_assert_eq!(outcome.outputs.len(), index as usize);
+                    let element = inputs.get(index as usize);
+                    prop_assert!(element.is_some());
+                    prop_assert!(failure.message.len() <= MAX_MESSAGE + '…'.len_utf8());
+                    prop_assert!(failure.causes.len() <= MAX_CAUSES);
+                    match failure.kind {
+                        FailureKind::Transient { retry: RetryStrategy::Exponential { max_retries, min_delay, max_delay }, .. } => {
+                            prop_assert!(max_retries <= MAX_RETRIES && min_delay <= MAX_DELAY && max_delay <= MAX_DELAY);
+                        }
+                        FailureKind::BadInput { config, position: Some(position) } => {
+                            let length = if config { call.config.len() } else { element.map_or(0, |bytes| bytes.len()) };
+                            prop_assert!(position as usize <= length);
+                        }
+                        _ => {}
+                    }
+                }
             }
         }
     }

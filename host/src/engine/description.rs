@@ -260,4 +260,65 @@ mod tests {
         refused("arith", "0.1.0", changed(|op| op.output_schema = Some("u64".to_owned())), "output schema");
         refused("arith", "0.1.0", changed(|op| op.input_schema = Some("[".repeat(MAX_SCHEMA + 1))), "at most 65536");
     }
+
+    mod hostile {
+        use proptest::{collection::vec, option, prelude::*};
+
+        use super::*;
+
+        /// Names that are right, nearly right, and far too long.
+        fn names() -> impl Strategy<Value = String> {
+            prop_oneof![4 => "[a-z]{1,3}(-[a-z0-9]{1,3})?", 1 => "[-a-zA-Z_/.@]{0,5}", 1 => ("\\PC{0,3}", 0..2000_usize).prop_map(|(part, times)| part.repeat(times))]
+        }
+
+        fn schemas() -> impl Strategy<Value = Option<String>> {
+            let nested = (0..2000_usize).prop_map(|depth| "[".repeat(depth) + &"]".repeat(depth));
+            let long = (0..2 * MAX_SCHEMA).prop_map(|length| format!("\"{}\"", "x".repeat(length)));
+            option::of(
+                prop_oneof![3 => Just(r#"{"name":"u64","ty":"U64"}"#.to_owned()), 1 => "[\\[\\]{}\":,0-9a-z]{0,20}", 1 => nested, 1 => long],
+            )
+        }
+
+        prop_compose! {
+            fn descriptors()(
+                name in names(),
+                summary in prop_oneof![4 => "\\PC{0,20}", 1 => (0..2 * MAX_SUMMARY).prop_map(|length| "x".repeat(length))],
+                encodings in prop_oneof![4 => vec("postcard|cbor", 1..3), 1 => vec(names(), 0..30)],
+                schemas in [schemas(), schemas(), schemas()],
+            ) -> Descriptor {
+                let [config_schema, input_schema, output_schema] = schemas;
+                Descriptor { name, kind: Kind::Monoid, summary, encodings, config_schema, input_schema, output_schema }
+            }
+        }
+
+        proptest! {
+            /// What a component says about itself keeps the rules, or is refused in a line.
+            #[test]
+            fn a_description_keeps_the_rules_or_is_refused(
+                name in names(),
+                version in prop_oneof![4 => "[0-9]\\.[0-9]\\.[0-9]", 1 => "[-+.0-9a-z]{0,30}", 1 => "1\\.[0-9]{20,400}\\.0"],
+                operations in vec(descriptors(), 0..4),
+                times in prop_oneof![20 => Just(1_usize), 1 => Just(2000)],
+            ) {
+                let operations = operations.iter().cycle().take(operations.len() * times).cloned().collect::<Vec<_>>();
+                match Description::new(name.clone(), &version, operations.clone()) {
+                    Err(error) => prop_assert!(error.to_string().len() <= 1000, "{} bytes", error.to_string().len()),
+                    Ok(description) => {
+                        prop_assert!(is_kebab_case(&description.name) && description.name == name);
+                        prop_assert_eq!(description.version.to_string().parse::<Version>().unwrap(), description.version);
+                        prop_assert!((1..=MAX_OPERATIONS).contains(&operations.len()));
+                        let names: HashSet<_> = operations.iter().map(|operation| &operation.name).collect();
+                        prop_assert_eq!(names.len(), operations.len());
+                        for operation in &operations {
+                            prop_assert!(is_kebab_case(&operation.name) && operation.summary.len() <= MAX_SUMMARY);
+                            prop_assert!((1..=MAX_ENCODINGS).contains(&operation.encodings.len()));
+                            for schema in [&operation.config_schema, &operation.input_schema, &operation.output_schema] {
+                                prop_assert!(schema.as_ref().is_none_or(|schema| schema.len() <= MAX_SCHEMA));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

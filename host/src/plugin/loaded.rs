@@ -91,6 +91,11 @@ impl Plugins {
     pub async fn get(&self, digest: &Digest) -> Result<Plugin, PluginError> {
         self.loader.get(*digest).await
     }
+
+    /// Those that are loaded now, in no particular order.
+    pub fn loaded(&self) -> Vec<Plugin> {
+        self.loader.cache.ready().into_iter().filter_map(Result::ok).collect()
+    }
 }
 
 impl Loader {
@@ -184,6 +189,12 @@ impl<V: Clone> Cache<V> {
         let entry = entries.by_digest.entry(digest).or_insert_with(|| Entry { value: make().shared(), last_use });
         entry.last_use = last_use;
         entry.value.clone()
+    }
+
+    /// The values that have been made.
+    fn ready(&self) -> Vec<V> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.by_digest.values().filter_map(|entry| entry.value.peek().cloned()).collect()
     }
 
     /// Forgets a value that was made. One that is being made again by now is left alone.

@@ -193,9 +193,11 @@ fn encode(value: &impl Serialize) -> Bytes {
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
     match bytes.split_first() {
         None => Err(RecordError::Empty),
-        Some((&FORMAT, body)) => {
-            Serializer::Cbor.from_bytes(body).map_err(|error| RecordError::Malformed(error.to_string()))
-        }
+        Some((&FORMAT, body)) => Serializer::Cbor.from_bytes(body).map_err(|error| {
+            let position = error.position().map(|position| 1 + position);
+            let text = position.map_or_else(|| error.to_string(), |position| format!("{error}, at byte {position}"));
+            RecordError::Malformed(text)
+        }),
         Some((&format, _)) => Err(RecordError::Format(format)),
     }
 }

@@ -171,6 +171,9 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// A handle to a queue that somebody else has declared, without asking the broker.
     fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle>;
 
+    /// How the connection is just now. Nothing is asked of the broker.
+    fn condition(&self) -> Condition;
+
     /// Deletes a queue with its messages. Deleting one that does not exist is harmless.
     ///
     /// # Errors
@@ -183,6 +186,20 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// # Errors
     /// If the broker did not confirm the end. It is ended all the same.
     async fn close(&self) -> Result<(), QueueError>;
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It is there.
+    Connected,
+    /// It is there, and the broker takes no messages for now, since it is short of memory or disk. Those who publish wait. A
+    /// broker tells that only to a connection that has tried to publish.
+    Blocked,
+    /// It is lost, and is being rebuilt.
+    Lost,
+    /// It was closed from this side.
+    Closed,
 }
 
 /// One queue, as a [`Connection`] hands it out.

@@ -4,17 +4,22 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
 
-use super::{JobLease, Runtime, STALL, diagnosis};
+use super::{
+    JobLease, Runtime, STALL,
+    board::{JobEntry, Listed},
+    diagnosis,
+};
 use crate::{
     channel::{Channel, CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
     directive::{JobError, resolve_type},
-    queue::{Acker, NothingToSettle, QueueError},
+    queue::{Acker, NothingToSettle},
     task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
 };
 
@@ -58,6 +63,7 @@ pub struct TaskError<Metadata> {
 /// Sends tasks of one operation. Each travels alone: batches are what [directives](crate::directive) make.
 pub struct TaskSender<Op, Metadata> {
     sender: CoordinatedSender<()>,
+    job: Arc<JobEntry>,
     stage: Stage,
     serializer: Serializer,
     task: PhantomData<fn(Op, Metadata)>,
@@ -84,6 +90,7 @@ impl<Op: RemoteExecute, Metadata: Serializable> TaskSender<Op, Metadata> {
             stages: vec![Stage { config, ..stage.clone() }],
             inputs: Packed::single(serializer.to_bytes(&task.input).map_err(encode("the input of a task"))?),
         };
+        self.job.counts().taken += 1;
         Ok(self.sender.publish(task, ()).await?)
     }
 
@@ -110,6 +117,7 @@ pub struct TaskResults<Op: RemoteExecute, Metadata> {
     retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
     workers: Channel<AnyTask>,
     all_settled: Box<dyn Fn() -> bool + Send>,
+    listed: Listed,
     /// Says once what the stream is waiting for, unless a result comes before.
     warning: Option<BoxFuture<'static, ()>>,
     ended: bool,
@@ -130,6 +138,7 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
         let failure = match result.outcome {
             TaskOutcome::Executed { outputs, mut failed } => match (outputs.get(0), failed.pop()) {
                 (Some(output), None) => {
+                    self.listed.entry().counts().done += 1;
                     let decode = |source| JobError::Decode { element: 0, source };
                     let answer = match (metadata, serializer.from_bytes(&output)) {
                         (Ok(metadata), Ok(output)) => Ok(TaskOutput { metadata, output }),
@@ -149,6 +158,7 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
         };
         let error = match (ExecutionError { element: None, ..failure }).after_attempt(sent.task.attempt) {
             AfterFailure::Retry(delay) => {
+                self.listed.entry().counts().retried += 1;
                 let outlet = self.outlet.clone();
                 let task = AnyTask { attempt: sent.task.attempt + 1, ..sent.task.clone() };
                 return Step::Retry(Box::pin(async move {
@@ -163,7 +173,12 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
                     }
                 }));
             }
-            AfterFailure::Ignore(error) => error,
+            AfterFailure::Ignore(error) => {
+                let mut counts = self.listed.entry().counts();
+                counts.done += 1;
+                counts.failed += 1;
+                error
+            }
             AfterFailure::Terminate(error) => {
                 self.ended = true;
                 error
@@ -217,8 +232,8 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults
                 Poll::Ready(None) => {
                     self.ended = true;
                     if !(self.all_settled)() {
-                        // The connection or the lease is gone, and results are missing.
-                        let error = TaskError { metadata: None, error: QueueError::Closed.into() };
+                        // The connection or the lease is gone, or the job was cancelled, and results are missing.
+                        let error = TaskError { metadata: None, error: self.listed.why_it_ended() };
                         return Poll::Ready(Some((Err(error), Box::new(NothingToSettle))));
                     }
                 }
@@ -290,7 +305,9 @@ impl Runtime {
     {
         let serializer = self.serializer();
         let stage = resolve_type::<Op>(self.registry(), serializer)?;
-        let JobLease { routing_key, sender, results } = self.lease_job::<()>().await?;
+        let operations = vec![stage.operation.clone()];
+        let JobLease { routing_key, listed, sender, results } = self.lease_job::<()>(operations).await?;
+        let job = listed.entry().clone();
         let outlet = sender.outlet();
         let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());
         let results = results.map(|results| TaskResults {
@@ -300,9 +317,10 @@ impl Runtime {
             serializer,
             retries,
             workers,
+            listed,
             warning: None,
             ended: false,
         });
-        Ok((routing_key, TaskSender { sender, stage, serializer, task: PhantomData }, results))
+        Ok((routing_key, TaskSender { sender, job, stage, serializer, task: PhantomData }, results))
     }
 }

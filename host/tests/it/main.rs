@@ -9,6 +9,7 @@ mod engine;
 mod failures;
 mod log;
 mod plugins;
+mod presence;
 mod registry;
 mod speech;
 mod strategies;

@@ -5,14 +5,19 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken_messages;
+mod dead_letters;
+mod examples;
 mod failures;
+mod health;
 mod hot_deployment;
 mod jobs;
 mod operator;
 mod outages;
+mod presence;
 mod refused_components;
 mod refused_connections;
 mod signals;
+mod soaking;
 mod terminated_jobs;
 
 use palfrey_host::directive::{BatchSize, JobOptions};

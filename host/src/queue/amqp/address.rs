@@ -111,4 +111,19 @@ mod tests {
         assert_eq!(parse("amqp://localhost").query.heartbeat, Some(HEARTBEAT));
         assert_eq!(parse("amqp://localhost?heartbeat=1").query.heartbeat, Some(MIN_HEARTBEAT));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error_without_the_password(
+            text in "(amqps?|http)?(://|:)?(ada)?(:hunter2)?@?([a-z0-9.]{0,5}|\\[[0-9a-f:]{0,6}\\])(:[0-9a-z%]{0,6})?/?[%0-9a-fz]{0,4}(\\?[a-z_]{0,9}=?[-0-9]{0,9})?\\PC{0,3}",
+        ) {
+            match Address::parse(&text) {
+                Ok(address) => {
+                    let shown = format!("{address:?} {address}");
+                    proptest::prop_assert!(!shown.contains("hunter2") || !text.contains(":hunter2@"));
+                }
+                Err(error) => proptest::prop_assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}"),
+            }
+        }
+    }
 }

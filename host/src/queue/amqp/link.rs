@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::address::Address;
-use crate::queue::QueueError;
+use crate::queue::{Condition, QueueError};
 
 /// Pauses between attempts, without an end.
 const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
@@ -72,6 +72,16 @@ impl Link {
                 State::Closed => return Err(QueueError::Closed),
             }
             state.changed().await.map_err(|_| QueueError::Closed)?;
+        }
+    }
+
+    /// How the connection is just now.
+    pub(super) fn condition(&self) -> Condition {
+        match &*self.state.borrow() {
+            State::Up(connection) if connection.status().blocked() => Condition::Blocked,
+            State::Up(connection) if connection.status().connected() => Condition::Connected,
+            State::Up(_) | State::Down => Condition::Lost,
+            State::Closed => Condition::Closed,
         }
     }
 

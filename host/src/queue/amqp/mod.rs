@@ -40,7 +40,9 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use topology::Names;
 
-use super::{Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus};
+use super::{
+    Condition, Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus,
+};
 
 /// Closing does not wait longer for the broker to delete the leases.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -183,6 +185,19 @@ impl Connection for Amqp {
 
     fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle> {
         Arc::new(Handle { shared: self.shared.clone(), spec: spec.clone() })
+    }
+
+    fn condition(&self) -> Condition {
+        if self.shared.closed.is_cancelled() {
+            return Condition::Closed;
+        }
+        match (self.shared.consuming.condition(), self.shared.publishing.condition()) {
+            (Condition::Connected, publishing) => publishing,
+            // An alarm concerns what is published.
+            (Condition::Blocked, Condition::Connected) => Condition::Connected,
+            (Condition::Blocked, publishing) => publishing,
+            (consuming, _) => consuming,
+        }
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
