@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken_messages;
+mod draining;
 mod failures;
+mod handed_on;
 mod hot_deployment;
 mod jobs;
 mod operator;
@@ -13,6 +15,7 @@ mod outages;
 mod refused_components;
 mod refused_connections;
 mod signals;
+mod suspects;
 mod terminated_jobs;
 
 use palfrey_host::directive::{BatchSize, JobOptions};
