@@ -6,8 +6,10 @@
 
 mod broken_messages;
 mod dead_letters;
+mod draining;
 mod examples;
 mod failures;
+mod handed_on;
 mod health;
 mod hot_deployment;
 mod jobs;
@@ -18,6 +20,7 @@ mod refused_components;
 mod refused_connections;
 mod signals;
 mod soaking;
+mod suspects;
 mod terminated_jobs;
 
 use palfrey_host::directive::{BatchSize, JobOptions};
