@@ -89,11 +89,11 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
     let scene = Scene::new();
     scene.world().deploy(&["speaker"]).await;
     let program = scene.program().await;
-    let delay = Duration::from_millis(20);
+    let duration = Duration::from_millis(20);
     let strategies = [
         RetryStrategy::Immediate { max_retries: RETRIES },
-        RetryStrategy::After { max_retries: RETRIES, delay },
-        RetryStrategy::Exponential { max_retries: RETRIES, min_delay: delay, max_delay: 4 * delay },
+        RetryStrategy::After { max_retries: RETRIES, duration },
+        RetryStrategy::Exponential { max_retries: RETRIES, min_duration: duration, max_duration: 4 * duration },
     ];
     for retry in strategies {
         // It dies with the third of five attempts, and whoever comes then would die with a fifth one of its own: two are left, the

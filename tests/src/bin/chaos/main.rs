@@ -38,7 +38,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { seed, faults, minutes } = Arguments::parse();
     // The lines of the faults are what is read here. What a worker has logged is shown when something is wrong.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).init();
+    tracing_subscriber::fmt().with_env_filter("error,lapin=off").with_writer(std::io::stderr).init();
     println!("seed {seed}: {faults} faults");
     let started = Instant::now();
     let deadline = minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
