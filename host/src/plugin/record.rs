@@ -25,7 +25,8 @@ pub(super) const FORMAT: u8 = 1;
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// The time by this machine's clock.
+    /// The time by this machine's clock. Nobody compares it with another machine's: it is for people.
+    #[expect(clippy::disallowed_methods, reason = "the one place: what it returns is shown, and decides nothing")]
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -165,7 +165,7 @@ impl Processing {
         match self.jobs.start(&task.routing_key, task.id, acker) {
             Start::Begun(running) => Some(running),
             Start::Adopted => {
-                tracing::debug!("a task that is under way was delivered again");
+                tracing::info!("a task that is under way was delivered again: one result answers both");
                 None
             }
             Start::Terminated(acker) => {

@@ -17,7 +17,7 @@ use palfrey_host::{
 };
 use palfrey_tests::{World, cache_dir, component, component_file, soon};
 
-async fn append(connection: &impl Connection, log: &str, messages: impl IntoIterator<Item = Bytes>) {
+pub(crate) async fn append(connection: &impl Connection, log: &str, messages: impl IntoIterator<Item = Bytes>) {
     let log = connection.declare(&QueueSpec::new(log, QueueKind::Log)).await.unwrap();
     let publisher = log.publisher().await.unwrap();
     for message in messages {
@@ -26,7 +26,7 @@ async fn append(connection: &impl Connection, log: &str, messages: impl IntoIter
 }
 
 /// The record that would deploy a component, and its chunks.
-fn upload(component: &Bytes) -> (Digest, Bytes, Vec<Chunk>) {
+pub(crate) fn upload(component: &Bytes) -> (Digest, Bytes, Vec<Chunk>) {
     let config = EngineConfig { cache_dir: Some(cache_dir()), ..EngineConfig::default() };
     let plugin = Engine::new(&config).unwrap().load(component).unwrap();
     let CheckedComponent { description, imports } = CheckedComponent::from(&plugin);

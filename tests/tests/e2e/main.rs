@@ -6,8 +6,10 @@
 
 mod broken_messages;
 mod dead_letters;
+mod draining;
 mod examples;
 mod failures;
+mod handed_on;
 mod health;
 mod hot_deployment;
 mod jobs;
@@ -20,6 +22,7 @@ mod refused_connections;
 mod secrets;
 mod signals;
 mod soaking;
+mod suspects;
 mod terminated_jobs;
 mod tls;
 mod trust;

@@ -39,7 +39,7 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
     cast.exact = Exact::start_with_work(cast.runtime(), 1, 300_000);
     let shortages = [
         (["set_vm_memory_high_watermark", "0.0001"], ["set_vm_memory_high_watermark", "0.9"]),
-        (["set_disk_free_limit", "1000TB"], ["set_disk_free_limit", "50MB"]),
+        (["set_disk_free_limit", "1000GB"], ["set_disk_free_limit", "50MB"]),
     ];
     for (round, (alarm, relief)) in (1..).zip(shortages) {
         cast.exact.reaches(1000 * round).await;

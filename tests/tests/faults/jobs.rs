@@ -89,21 +89,22 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
     let scene = Scene::new();
     scene.world().deploy(&["speaker"]).await;
     let program = scene.program().await;
-    let delay = Duration::from_millis(20);
+    let duration = Duration::from_millis(20);
     let strategies = [
         RetryStrategy::Immediate { max_retries: RETRIES },
-        RetryStrategy::After { max_retries: RETRIES, duration: delay },
-        RetryStrategy::Exponential { max_retries: RETRIES, min_duration: delay, max_duration: 4 * delay },
+        RetryStrategy::After { max_retries: RETRIES, duration },
+        RetryStrategy::Exponential { max_retries: RETRIES, min_duration: duration, max_duration: 4 * duration },
     ];
     for retry in strategies {
-        // It dies with the third of five attempts, and whoever comes then would die with a fourth one of its own.
+        // It dies with the third of five attempts, and whoever comes then would die with a fifth one of its own: two are left, the
+        // third comes again, and the second may if its ack was under way.
         let doomed = scene.start_worker(&[], "before-result/speaker/stubborn=pause@3").await;
         let stubborn = Stubborn { retry, exhausted: FatalStrategy::Terminate };
         let (runtime, again) = (program.runtime.clone(), stubborn.clone());
         let job = tokio::spawn(async move { Literal::new(99).map(&again).run(&runtime).await });
         doomed.process.log().until(&["the task goes no further"]).await;
         doomed.kill().await;
-        let mut heir = scene.start_worker(&[], "before-execution/speaker/stubborn=abort@4").await;
+        let mut heir = scene.start_worker(&[], "before-execution/speaker/stubborn=abort@5").await;
         let error = soon(job).await.unwrap().unwrap_err();
         let cause = Cause::RetriesExhausted { attempts: RETRIES + 1, strategy: FatalStrategy::Terminate };
         assert_eq!(error.execution().unwrap().cause, cause, "{retry:?}");

@@ -83,7 +83,7 @@ async fn a_slow_network_costs_time_and_nothing_else() {
     let far = scene.worker(&["--prefetch", "100"]).await;
     let narrow = scene.worker(&[]).await;
     far.network.conduct(Conduct::Delay(Duration::from_millis(200)));
-    narrow.network.conduct(Conduct::Throttle(200_000));
+    narrow.network.conduct(Conduct::Throttle(1_000_000));
     let cast = Cast::with(&scene, vec![far, narrow]).await;
     cast.program.network.conduct(Conduct::Delay(Duration::from_millis(200)));
     cast.all_is_well(&scene).await;

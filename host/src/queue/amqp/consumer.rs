@@ -41,6 +41,7 @@ pub(super) struct Receiver {
 struct Subscription {
     channel: Arc<Channel>,
     consumer: lapin::Consumer,
+    connection: Arc<lapin::Connection>,
 }
 
 /// Why a subscription does not go on.
@@ -63,7 +64,13 @@ impl Receiver {
 
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
         loop {
-            match self.hand_over(&mut subscription, &deliveries).await {
+            let (link, connection) = (self.link.clone(), subscription.connection.clone());
+            let ended = tokio::select! {
+                biased;
+                ended = self.hand_over(&mut subscription, &deliveries) => ended,
+                () = link.lost(&connection) => End::Lost,
+            };
+            match ended {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
                 End::Unwanted if self.spec.kind == QueueKind::Log => return,
                 End::Unwanted => return subscription.end().await,
@@ -102,10 +109,11 @@ impl Receiver {
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
                 let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
                 let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
-                Ok(Subscription { channel: Arc::new(channel), consumer })
+                Ok((Arc::new(channel), consumer))
             }
         };
-        self.link.on_channel(&self.spec.name, "receive from", work).await
+        let ((channel, consumer), connection) = self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
+        Ok(Subscription { channel, consumer, connection })
     }
 
     /// The next message, if there is one now, on a channel of its own.
@@ -189,7 +197,7 @@ impl Subscription {
     /// Stops the deliveries, and gives back those that nobody will ask for. The channel stays open as long as others are
     /// to be settled on it.
     async fn end(self) {
-        let Self { channel, mut consumer } = self;
+        let Self { channel, mut consumer, .. } = self;
         if channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.is_err() {
             return;
         }

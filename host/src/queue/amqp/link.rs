@@ -76,6 +76,14 @@ impl Link {
         }
     }
 
+    /// Waits until a connection is not the current one any more. Whoever waits for an answer on it waits for this as well:
+    /// what is sent at the moment of a loss may never be answered, not even by an error.
+    pub(super) async fn lost(&self, connection: &Arc<lapin::Connection>) {
+        let is_other = |state: &State| !matches!(state, State::Up(current) if Arc::ptr_eq(current, connection));
+        // An error means that the supervisor is gone, and the connection with it.
+        self.state.clone().wait_for(is_other).await.ok();
+    }
+
     /// How the connection is just now.
     pub(super) fn condition(&self) -> Condition {
         match &*self.state.borrow() {
@@ -94,14 +102,38 @@ impl Link {
         W: Fn(Channel) -> F,
         F: Future<Output = lapin::Result<T>>,
     {
+        let (done, _) = self.on_channel_of(queue, action, work).await?;
+        Ok(done)
+    }
+
+    /// As [`on_channel`](Self::on_channel), and returns the connection of the channel as well.
+    pub(super) async fn on_channel_of<T, F, W>(
+        &self,
+        queue: &str,
+        action: &str,
+        work: W,
+    ) -> Result<(T, Arc<lapin::Connection>), QueueError>
+    where
+        W: Fn(Channel) -> F,
+        F: Future<Output = lapin::Result<T>>,
+    {
         let mut pauses = BACKOFF.build();
         let mut doubts = 0;
         loop {
             let connection = self.connection().await?;
             let attempt = async { work(connection.create_channel().await?).await };
-            let error = match attempt.await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
+            let attempted = tokio::select! {
+                biased;
+                attempted = attempt => Some(attempted),
+                () = self.lost(&connection) => None,
+            };
+            let error = match attempted {
+                Some(Ok(done)) => return Ok((done, connection)),
+                Some(Err(error)) => error,
+                None => {
+                    debug!(queue, action, "trying again on the next connection");
+                    continue;
+                }
             };
             doubts += u32::from(is_doubtful(&error));
             match Verdict::of(&error) {

@@ -37,6 +37,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { seed, faults, minutes } = Arguments::parse();
+    // The lines of the faults are what is read here. What a worker has logged is shown when something is wrong.
+    tracing_subscriber::fmt().with_env_filter("error,lapin=off").with_writer(std::io::stderr).init();
     println!("seed {seed}: {faults} faults");
     let started = Instant::now();
     let deadline = minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
