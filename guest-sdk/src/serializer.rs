@@ -6,6 +6,21 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A value that can travel: everything that serde can write and read back. It is implemented by itself.
+///
+/// ```
+/// use palfrey_sdk::Serializable;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Line {
+///     number: u64,
+///     text: String,
+/// }
+///
+/// fn travels<T: Serializable>() {}
+/// travels::<Line>();
+/// travels::<Vec<(Line, Option<f64>)>>();
+/// ```
 pub trait Serializable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Serializable for T {}
@@ -160,6 +175,13 @@ impl FromStr for Serializer {
 }
 
 /// A name that is no encoding.
+///
+/// ```
+/// use palfrey_sdk::{Serializer, UnknownSerializer};
+///
+/// let error: UnknownSerializer = "json".parse::<Serializer>().unwrap_err();
+/// assert_eq!(error.to_string(), "`json` is not an encoding: use `postcard` or `cbor`");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an encoding: use `postcard` or `cbor`")]
 pub struct UnknownSerializer(String);

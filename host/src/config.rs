@@ -34,6 +34,14 @@ use crate::{
 };
 
 /// How tasks travel.
+///
+/// ```
+/// use clap::ValueEnum;
+/// use palfrey_host::{Config, config::Transport};
+///
+/// assert_eq!(Config::default().runtime, Transport::InMemory);
+/// assert_eq!(Transport::from_str("amqp", false), Ok(Transport::Amqp));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Transport {
     /// Within the process, which also holds the workers. Needs nothing installed.
@@ -316,6 +324,13 @@ pub enum BrokerError {
 }
 
 /// An address that is not an AMQP URI.
+///
+/// ```
+/// use palfrey_host::config::{AmqpUri, InvalidAmqpUri};
+///
+/// let error: InvalidAmqpUri = "http://broker".parse::<AmqpUri>().unwrap_err();
+/// println!("{error}"); // It says what an address looks like.
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an AMQP URI: {0}; write amqp://user:password@host:port/vhost")]
 pub struct InvalidAmqpUri(String);

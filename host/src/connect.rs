@@ -11,6 +11,20 @@ use crate::{
 };
 
 /// Why a runtime could not be set up.
+///
+/// ```
+/// use palfrey_host::{Config, ConnectError, Runtime};
+///
+/// async fn connect(config: &Config) -> Result<Runtime, ConnectError> {
+///     match Runtime::from_config(config).await {
+///         Err(ConnectError::Queue(error)) => {
+///             eprintln!("{}: {error}; this process computes by itself", config.amqp_uri);
+///             Runtime::in_memory().await
+///         }
+///         runtime => runtime,
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {

@@ -78,6 +78,17 @@ impl<'a> Call<'a> {
 }
 
 /// What was finished of a batch that is mapped.
+///
+/// ```
+/// use palfrey_host::engine::{Failure, FailureKind, MapOutcome};
+/// # use palfrey_sdk::FatalStrategy;
+///
+/// # let failure = Failure { kind: FailureKind::Fatal(FatalStrategy::Terminate), message: "no".into(), causes: vec![] };
+/// let outcome = MapOutcome { outputs: [[1], [2]].into_iter().collect(), failure: Some((2, failure)) };
+/// // The elements before the one that failed have their outputs, those behind it were not executed.
+/// let (index, failure) = outcome.failure.expect("the third element failed");
+/// assert_eq!(outcome.outputs.len(), index as usize);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapOutcome {
     /// The outputs of all elements, or of those before the failure.
@@ -87,6 +98,18 @@ pub struct MapOutcome {
 }
 
 /// A failure that an operation reports.
+///
+/// ```
+/// use palfrey_host::engine::{Failure, FailureKind};
+/// use palfrey_sdk::FatalStrategy;
+///
+/// let failure = Failure {
+///     kind: FailureKind::Fatal(FatalStrategy::Terminate),
+///     message: "there is no such page".to_owned(),
+///     causes: vec!["404".to_owned()],
+/// };
+/// assert_eq!([&[failure.message], &failure.causes[..]].concat().join(": "), "there is no such page: 404");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What to do about it.
@@ -98,6 +121,18 @@ pub struct Failure {
 }
 
 /// The kinds of failures that an operation can report.
+///
+/// ```
+/// use palfrey_host::{engine::FailureKind, task::Cause};
+/// use palfrey_sdk::{FatalStrategy, RetryStrategy};
+///
+/// let kind = FailureKind::Transient {
+///     retry: RetryStrategy::Immediate { max_retries: 3 },
+///     exhausted: FatalStrategy::Terminate,
+/// };
+/// // A worker tells the orchestrator as a cause.
+/// assert!(matches!(Cause::from(kind), Cause::Transient { retry, .. } if retry.delay_after(0).is_some()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailureKind {
     /// Executing it again may succeed.

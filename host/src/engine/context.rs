@@ -13,6 +13,18 @@ use super::{
 };
 
 /// How far an operation is with the element under way, as it says itself.
+///
+/// ```
+/// use palfrey_host::engine::Progress;
+///
+/// fn show(Progress { done, total, unit }: &Progress) -> String {
+///     match total {
+///         Some(total) => format!("{done} of {total} {unit}"),
+///         None => format!("{done} {unit}"),
+///     }
+/// }
+/// assert_eq!(show(&Progress { done: 3, total: Some(10), unit: "rows".to_owned() }), "3 of 10 rows");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// So much is done.
@@ -24,6 +36,14 @@ pub struct Progress {
 }
 
 /// Receives reports of progress, on the thread that executes the call. It should return quickly.
+///
+/// ```
+/// use std::sync::Arc;
+/// use palfrey_host::engine::{Call, Limits, ProgressSink};
+///
+/// let sink: ProgressSink = Arc::new(|progress| eprintln!("{} {}", progress.done, progress.unit));
+/// let call = Call { progress: Some(sink), ..Call::new("draw", &[], Limits::default()) };
+/// ```
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Reports that come sooner after the last one are dropped, but for the last of them.

@@ -11,6 +11,16 @@ use crate::task::is_kebab_case;
 /// A whole plugin: its name, version and operations.
 ///
 /// One that came out of [`Engine::load`](super::Engine::load) keeps all rules of the contract.
+///
+/// ```no_run
+/// # fn example(plugin: palfrey_host::engine::Plugin) {
+/// let description = plugin.description();
+/// println!("{} {}", description.name, description.version);
+/// for operation in &description.operations {
+///     println!("  {}: {}", operation.name, operation.summary);
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// Kebab-case. Operation IDs begin with it.
@@ -22,6 +32,19 @@ pub struct Description {
 }
 
 /// One operation of a plugin.
+///
+/// ```
+/// use palfrey_host::{engine::Descriptor, plugin::schema};
+/// use palfrey_sdk::Serializer;
+///
+/// fn print(operation: &Descriptor) {
+///     let show = |schema: &Option<String>| schema.as_deref().map_or("?".to_owned(), schema::inline);
+///     println!("{}({}) -> {}", operation.name, show(&operation.input_schema), show(&operation.output_schema));
+///     if !operation.understands(Serializer::Cbor) {
+///         println!("  not in CBOR");
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// Kebab-case, unique within the plugin.
@@ -41,6 +64,16 @@ pub struct Descriptor {
 }
 
 /// What can be done with an operation.
+///
+/// ```
+/// use palfrey_host::engine::{Description, Kind};
+///
+/// /// The operations that can be folded with.
+/// fn monoids(description: &Description) -> impl Iterator<Item = &str> {
+///     let monoids = description.operations.iter().filter(|operation| operation.kind == Kind::Monoid);
+///     monoids.map(|operation| operation.name.as_str())
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -51,6 +84,15 @@ pub enum Kind {
 }
 
 /// A description that breaks a rule.
+///
+/// ```
+/// use palfrey_host::engine::{DescriptionError, LoadError};
+///
+/// // What is wrong is the source of the error of loading.
+/// let error = LoadError::from(DescriptionError::Duplicate("fib-at".to_owned()));
+/// let source = std::error::Error::source(&error).expect("it has one");
+/// assert_eq!(source.to_string(), "two operations have the name `fib-at`: rename one of them");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptionError {
     /// The plugin's name.

@@ -8,6 +8,13 @@ use super::description::DescriptionError;
 use crate::task::Cause;
 
 /// An engine that cannot start.
+///
+/// ```
+/// use palfrey_host::engine::{Engine, EngineConfig, EngineError};
+///
+/// let error = Engine::new(&EngineConfig { slots: 0, ..EngineConfig::default() }).unwrap_err();
+/// assert!(matches!(error, EngineError::Slots));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Without slots nothing is executed.
@@ -40,6 +47,17 @@ pub enum EngineError {
 }
 
 /// A component that cannot be executed.
+///
+/// ```
+/// use palfrey_host::engine::{Engine, EngineConfig, LoadError};
+///
+/// let engine = Engine::new(&EngineConfig::default())?;
+/// match engine.load(b"\0asm\x01\0\0\0") {
+///     Err(LoadError::CoreModule) => println!("it was built for another target than `wasm32-wasip2`"),
+///     other => panic!("it is an empty module, not {other:?}"),
+/// }
+/// # Ok::<(), palfrey_host::engine::EngineError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Larger than components may be.
@@ -192,6 +210,17 @@ impl LoadError {
 }
 
 /// A call that was stopped, or whose answer breaks the contract. It has no result, and only that one call is affected.
+///
+/// ```
+/// use palfrey_host::{engine::Stopped, task::Cause};
+///
+/// fn report(stopped: &Stopped) {
+///     if let Cause::Panic { location: Some(location) } = &stopped.cause {
+///         eprintln!("look at {location}");
+///     }
+///     eprintln!("{stopped}\n{}", stopped.stderr);
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}{}{message}", if message.is_empty() { "" } else { ": " })]
 pub struct Stopped {

@@ -9,6 +9,17 @@ use crate::task::{OperationId, is_kebab_case};
 /// What one call may use. A call that exceeds one of these is stopped, and the error names the limit.
 ///
 /// [`Default`] gives the values that hold where no rule says otherwise.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::engine::{LimitRules, Limits};
+///
+/// // Stricter defaults, for plugins that nobody knows yet.
+/// let strict = Limits { time: Duration::from_secs(1), memory: 16 << 20, ..Limits::default() };
+/// let rules = LimitRules::new(strict, []);
+/// assert_eq!(rules.limits_for(&"arith/fib-at".parse()?), strict);
+/// # Ok::<(), palfrey_host::task::ParseIdError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of the instance together.
@@ -102,6 +113,14 @@ enum Change {
 }
 
 /// Text that is not a rule.
+///
+/// ```
+/// use palfrey_host::engine::{LimitRule, LimitRuleError};
+///
+/// let error = "arith:speed=9".parse::<LimitRule>().unwrap_err();
+/// assert_eq!(error, LimitRuleError::Name("speed".to_owned()));
+/// assert_eq!(error.to_string(), "`speed` is not a limit: use `memory`, `table`, `time`, `output` or `log`");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitRuleError {
     /// What stands before the colon is neither a plugin nor an operation.
@@ -240,6 +259,16 @@ impl fmt::Display for LimitRule {
 }
 
 /// All rules. Where several hold for an operation, the narrower one wins, and among equals the last.
+///
+/// ```
+/// use palfrey_host::engine::{LimitRule, LimitRules};
+///
+/// let rules = ["digest/mine:output=3KiB", "output=1KiB", "digest:output=2KiB"];
+/// let rules: LimitRules = rules.iter().map(|rule| rule.parse::<LimitRule>()).collect::<Result<_, _>>()?;
+/// let output = |id: &str| id.parse().map(|id| rules.limits_for(&id).output >> 10);
+/// assert_eq!([output("digest/mine")?, output("digest/sha256")?, output("text/concat")?], [3, 2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitRules {
     defaults: Limits,

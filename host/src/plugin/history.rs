@@ -9,6 +9,16 @@ use super::{Activation, Refusal, RollbackTo, UnixMillis};
 use crate::{engine::Description, task::Digest};
 
 /// A component that was deployed.
+///
+/// ```
+/// use palfrey_host::plugin::Deployment;
+///
+/// fn line(deployment: &Deployment) -> String {
+///     let Deployment { digest, who, when, withdrawn, .. } = deployment;
+///     let note = if *withdrawn { " (undeployed)" } else { "" };
+///     format!("{} {} by {who} at {when}{note}", deployment.version(), digest.short())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
     /// Its SHA-256: what tasks name.
@@ -42,6 +52,15 @@ impl Deployment {
 }
 
 /// Something that happened to a plugin.
+///
+/// ```
+/// use palfrey_host::plugin::PluginHistory;
+///
+/// /// Who is to be asked why the plugin is as it is.
+/// fn responsible(plugin: &PluginHistory) -> Option<&str> {
+///     plugin.events().last().map(|event| event.who.as_str())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Position of its record in the log.
@@ -57,6 +76,19 @@ pub struct Event {
 }
 
 /// What can happen to a plugin.
+///
+/// ```
+/// use palfrey_host::plugin::{Event, EventKind};
+///
+/// fn line(event: &Event) -> String {
+///     let what = match event.kind {
+///         EventKind::Deployed(digest) => format!("deployed {}", digest.short()),
+///         EventKind::RolledBack(digest) => format!("went back to {}", digest.short()),
+///         EventKind::Undeployed => "undeployed all of it".to_owned(),
+///     };
+///     format!("{} {what} at {}", event.who, event.when)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// A component was deployed, and became the active one.
@@ -70,6 +102,20 @@ pub enum EventKind {
 }
 
 /// A plugin: what was deployed of it, and which of that is active.
+///
+/// ```no_run
+/// # fn example(registry: palfrey_host::plugin::Registry) {
+/// for plugin in registry.list() {
+///     match plugin.active() {
+///         Some(active) => println!("{} {}", plugin.name(), active.version()),
+///         None => println!("{} was undeployed", plugin.name()),
+///     }
+///     if let Some(previous) = plugin.previous() {
+///         println!("  can be rolled back to {}", previous.version());
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginHistory {
     name: String,

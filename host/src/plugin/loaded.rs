@@ -41,6 +41,25 @@ pub struct Plugins {
 }
 
 /// Why a worker cannot execute a component.
+///
+/// ```
+/// use palfrey_host::{plugin::{PluginError, Plugins}, task::Digest};
+///
+/// /// Whether a worker with these plugins can execute a component now.
+/// async fn is_ready(plugins: &Plugins, digest: &Digest) -> bool {
+///     match plugins.get(digest).await {
+///         Ok(_) => true,
+///         Err(PluginError::Component(error)) => {
+///             println!("not yet: {error}");
+///             false
+///         }
+///         Err(error) => {
+///             println!("never: {error}");
+///             false
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PluginError {
     /// It does not have its bytes. They may arrive later.

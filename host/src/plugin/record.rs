@@ -20,6 +20,12 @@ use crate::{engine::Description, task::Digest};
 pub(super) const FORMAT: u8 = 1;
 
 /// Milliseconds since 1970, as the clock of whoever wrote the record had it. For people: nothing is decided by it.
+///
+/// ```
+/// use palfrey_host::plugin::UnixMillis;
+///
+/// assert_eq!(UnixMillis(1_700_000_000_000).to_string(), "2023-11-14T22:13:20Z");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
@@ -42,6 +48,15 @@ impl fmt::Display for UnixMillis {
 }
 
 /// An entry of the log of deployments.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Record};
+///
+/// let record = Record::new("ada@example", Action::Undeploy { plugin: "arith".to_owned() });
+/// assert_eq!(record.plugin(), "arith");
+/// assert_eq!(Record::decode(&record.encode())?, record);
+/// # Ok::<(), palfrey_host::plugin::RecordError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Unique. A broker may keep a record twice when its confirm was lost; the second one changes nothing.
@@ -55,6 +70,18 @@ pub struct Record {
 }
 
 /// What a record does.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Record};
+///
+/// fn line(record: &Record) -> String {
+///     match &record.action {
+///         Action::Activate(component) => format!("deploy {} {}", record.plugin(), component.description.version),
+///         Action::Undeploy { plugin } => format!("undeploy {plugin}"),
+///         Action::RollBack { plugin, to, .. } => format!("roll {plugin} back to {}", to.short()),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Deploys a component, whose chunks are in the other log already.
@@ -76,6 +103,22 @@ pub enum Action {
 }
 
 /// A component that becomes the active one of its plugin.
+///
+/// ```no_run
+/// # fn example(plugin: palfrey_host::engine::Plugin) {
+/// use palfrey_host::plugin::{Action, Activation, Chunk, Record};
+///
+/// let activation = Activation {
+///     digest: plugin.digest(),
+///     size: plugin.size(),
+///     chunks: Chunk::count(plugin.size() as usize),
+///     description: plugin.description().clone(),
+///     imports: plugin.imports().to_vec(),
+///     force: false,
+/// };
+/// let record = Record::new("ada@example", Action::Activate(activation));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activation {
     /// The component.
@@ -125,6 +168,16 @@ impl Record {
 }
 
 /// A part of a component: an entry of the log of components.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::{plugin::Chunk, task::Digest};
+///
+/// let component = Bytes::from(vec![7; 600 << 10]);
+/// let chunks: Vec<_> = Chunk::split(Digest::of(&component), &component).collect();
+/// assert_eq!(chunks.len(), 3);
+/// assert_eq!((chunks[2].index, chunks[2].of, chunks[2].bytes.len()), (2, 3, 88 << 10));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The component.
@@ -172,6 +225,14 @@ impl Chunk {
 }
 
 /// An entry of a log that cannot be read.
+///
+/// ```
+/// use palfrey_host::plugin::{Record, RecordError};
+///
+/// assert_eq!(Record::decode(b""), Err(RecordError::Empty));
+/// let error = Record::decode(b"\xff").unwrap_err();
+/// assert!(error.to_string().starts_with("it has format 255"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// No bytes at all.

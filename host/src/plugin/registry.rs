@@ -19,6 +19,18 @@ use crate::{
 };
 
 /// What a process reads of the registry.
+///
+/// ```
+/// use palfrey_host::plugin::{ComponentStore, Follow};
+///
+/// /// A process with a cache folder keeps the components there, others read what is deployed and no more.
+/// fn follow(cache: Option<&std::path::Path>) -> Result<Follow, palfrey_host::plugin::StoreError> {
+///     Ok(match cache {
+///         Some(folder) => Follow::Components(ComponentStore::in_directory(folder)?),
+///         None => Follow::Activations,
+///     })
+/// }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub enum Follow {
     /// What is deployed. Enough to resolve, deploy and roll back.
@@ -119,6 +131,30 @@ pub struct DeployOptions {
 }
 
 /// What an engine, or somebody in its place, found out about a component.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// use palfrey_host::plugin::{CheckedComponent, DeployOptions, Registry, RegistryOptions};
+/// # use palfrey_host::queue::in_memory::InMemory;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let operations = vec![descriptor];
+/// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
+/// # let registry = Registry::open(&InMemory::new(), RegistryOptions::default()).await?;
+/// // A program with an engine of its own has it from there: `CheckedComponent::from(&plugin)`.
+/// let checked = CheckedComponent { description, imports: vec![] };
+/// let component = "the bytes of a component".into();
+/// let deployed = registry.deploy_checked(component, checked, &DeployOptions::default()).await?;
+/// assert_eq!(deployed.deployment.version().to_string(), "1.2.0");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedComponent {
     /// What it says of itself.
@@ -134,6 +170,19 @@ impl From<&Plugin> for CheckedComponent {
 }
 
 /// What deploying did.
+///
+/// ```
+/// use palfrey_host::plugin::{Change, Deployed};
+///
+/// fn report(Deployed { deployment, change }: &Deployed) {
+///     let version = deployment.version();
+///     match change {
+///         Change::Nothing => println!("{version} was active already"),
+///         Change::Deployed { replaced: Some(before), .. } => println!("{version} replaces {}", before.short()),
+///         _ => println!("{version} is the first one"),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployed {
     /// The component as it is deployed now.
@@ -143,6 +192,15 @@ pub struct Deployed {
 }
 
 /// Where to roll back to.
+///
+/// ```no_run
+/// # async fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+/// use palfrey_host::plugin::RollbackTo;
+///
+/// registry.rollback("arith", &RollbackTo::Version("1.2.0".parse()?)).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum RollbackTo {
     /// What was deployed before the active one; after undeploying, what was active then.
@@ -155,6 +213,19 @@ pub enum RollbackTo {
 }
 
 /// Why the registry did not do it.
+///
+/// ```
+/// use palfrey_host::plugin::{Registry, RegistryError, RollbackTo};
+///
+/// /// Goes back, unless there is nothing to go back to.
+/// async fn go_back(registry: &Registry, plugin: &str) -> Result<(), RegistryError> {
+///     match registry.rollback(plugin, &RollbackTo::Previous).await {
+///         Err(RegistryError::Refused(refusal)) => println!("it stays: {refusal}"),
+///         done => _ = done?,
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The broker.

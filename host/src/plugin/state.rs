@@ -15,6 +15,27 @@ use crate::task::{Digest, is_kebab_case};
 /// What is deployed, and how it came to that.
 ///
 /// Cloning is cheap: histories are shared until they change.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Activation, Record, RegistryState};
+/// # use palfrey_host::task::Digest;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let operations = vec![descriptor];
+/// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
+/// # let digest = Digest::of(b"the bytes of a component");
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false };
+/// let mut state = RegistryState::default();
+/// state.apply(0, &Record::new("ada", Action::Activate(activation)))?;
+/// assert_eq!(state.plugin("arith")?.active().map(|active| active.digest), Some(digest));
+/// assert_eq!(state.resolve(&"arith/fib-at@^1.2".parse()?)?.digest, digest);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistryState {
     pub(super) plugins: BTreeMap<String, Arc<PluginHistory>>,
@@ -23,6 +44,29 @@ pub struct RegistryState {
 }
 
 /// What a record changed.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Activation, Change, Record, RegistryState};
+/// # use palfrey_host::task::Digest;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let operations = vec![descriptor];
+/// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
+/// # let digest = Digest::of(b"the bytes of a component");
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false };
+/// let mut state = RegistryState::default();
+/// let plugin = "arith".to_owned();
+/// let deployment = Record::new("ada", Action::Activate(activation));
+/// assert_eq!(state.apply(0, &deployment)?, Change::Deployed { plugin, digest, replaced: None });
+/// // The broker kept the record twice.
+/// assert_eq!(state.apply(1, &deployment)?, Change::Nothing);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A component became the active one.
@@ -62,6 +106,15 @@ pub enum Change {
 }
 
 /// Why a record is not followed. Every process refuses the same records.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Record, Refusal, RegistryState};
+///
+/// let undeployment = Record::new("ada", Action::Undeploy { plugin: "arith".to_owned() });
+/// let refusal = RegistryState::default().apply(0, &undeployment).unwrap_err();
+/// assert!(matches!(refusal, Refusal::UnknownPlugin { .. }));
+/// assert_eq!(refusal.to_string(), "there is no plugin `arith`: there are none yet");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The version is known, with other bytes.

@@ -379,6 +379,20 @@ impl Runtime {
 }
 
 /// Why a component was not deployed.
+///
+/// ```
+/// use palfrey_host::{Runtime, plugin::{Refusal, RegistryError}, runtime::DeployError};
+///
+/// async fn deploy(runtime: &Runtime, component: Vec<u8>) -> Result<(), DeployError> {
+///     match runtime.deploy(component).await {
+///         Err(DeployError::Registry(RegistryError::Refused(Refusal::VersionTaken { version, .. }))) => {
+///             println!("there is a version {version} already, which stays");
+///             Ok(())
+///         }
+///         deployed => deployed.map(|_| ()),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeployError {

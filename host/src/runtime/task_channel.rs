@@ -25,6 +25,15 @@ use crate::{
 
 /// An operation on one input, with whatever the sender wants back with the output. See
 /// [`Runtime::lease_coordinated_task_channel`] for how it is sent.
+///
+/// ```
+/// use arith::MultiplyBy;
+/// use palfrey_host::{runtime::Task, task::RoutingKey};
+///
+/// # let routing_key = RoutingKey::random();
+/// // Which line of a table the product is for travels along.
+/// let task = Task { routing_key, metadata: "line 7".to_owned(), op: &MultiplyBy(3), input: 14 };
+/// ```
 #[derive(Debug)]
 pub struct Task<'a, Op: RemoteExecute, Metadata> {
     /// The identifier that came with the lease.
@@ -38,6 +47,15 @@ pub struct Task<'a, Op: RemoteExecute, Metadata> {
 }
 
 /// The output of a task.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::runtime::TaskOutput;
+///
+/// fn print(TaskOutput { metadata, output }: TaskOutput<FibAt, String>) {
+///     println!("{metadata}: {output}");
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskOutput<Op: RemoteExecute, Metadata> {
     /// The task's metadata.
@@ -47,9 +65,33 @@ pub struct TaskOutput<Op: RemoteExecute, Metadata> {
 }
 
 /// What became of a task: its output or its failure, each with the metadata.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::runtime::TaskResult;
+///
+/// fn line(result: TaskResult<FibAt, u32>) -> Option<u32> {
+///     match result {
+///         Ok(done) => Some(done.metadata),
+///         Err(failed) => failed.metadata,
+///     }
+/// }
+/// ```
 pub type TaskResult<Op, Metadata> = Result<TaskOutput<Op, Metadata>, TaskError<Metadata>>;
 
 /// Why a task has no output.
+///
+/// ```
+/// use palfrey_host::{JobError, runtime::TaskError, task::Cause};
+///
+/// fn report(failed: TaskError<String>) {
+///     let name = failed.metadata.as_deref().unwrap_or("a task");
+///     match failed.error.execution() {
+///         Some(failure) if matches!(failure.cause, Cause::Fatal { .. }) => eprintln!("{name}: {}", failure.message),
+///         _ => eprintln!("{name}: {failed}"),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct TaskError<Metadata> {
@@ -61,6 +103,19 @@ pub struct TaskError<Metadata> {
 }
 
 /// Sends tasks of one operation. Each travels alone: batches are what [directives](crate::directive) make.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::{JobError, runtime::{Task, TaskSender}, task::RoutingKey};
+///
+/// async fn send(mut sender: TaskSender<FibAt, ()>, routing_key: RoutingKey) -> Result<(), JobError> {
+///     for input in 0..10 {
+///         sender.publish(&Task { routing_key: routing_key.clone(), metadata: (), op: &FibAt, input }).await?;
+///     }
+///     sender.close();
+///     Ok(())
+/// }
+/// ```
 pub struct TaskSender<Op, Metadata> {
     sender: CoordinatedSender<()>,
     job: Arc<JobEntry>,
@@ -109,6 +164,24 @@ impl<Op, Metadata> fmt::Debug for TaskSender<Op, Metadata> {
 
 /// The results of typed tasks, as they finish: a stream of [`TaskResult`] with the [`Acker`] that settles it. A result that is
 /// handed back by [`Acker::nack`] comes again.
+///
+/// ```
+/// use arith::FibAt;
+/// use futures::StreamExt;
+/// use palfrey_host::{channel::LeaseGuard, queue::QueueError, runtime::TaskResults};
+///
+/// /// The first output that is large enough. Dropping the guard stops the other tasks.
+/// async fn first_above(least: u64, mut results: LeaseGuard<TaskResults<FibAt, ()>>) -> Result<Option<u64>, QueueError> {
+///     while let Some((result, acker)) = results.next().await {
+///         acker.ack().await?;
+///         match result {
+///             Ok(done) if done.output >= least => return Ok(Some(done.output)),
+///             _ => {}
+///         }
+///     }
+///     Ok(None)
+/// }
+/// ```
 pub struct TaskResults<Op: RemoteExecute, Metadata> {
     results: CoordinatedStream<()>,
     outlet: Outlet<()>,
@@ -257,6 +330,16 @@ impl<Op: RemoteExecute, Metadata> fmt::Debug for TaskResults<Op, Metadata> {
 
 /// What [`Runtime::lease_coordinated_task_channel`] returns: the identifier that tasks carry as their routing key, the
 /// sender of tasks, and the stream of their results with the lease.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::{JobError, Runtime, runtime::CoordinatedTaskChannel};
+///
+/// /// A channel on which each number comes back with its name.
+/// async fn named_numbers(runtime: &Runtime) -> Result<CoordinatedTaskChannel<FibAt, String>, JobError> {
+///     runtime.lease_coordinated_task_channel().await
+/// }
+/// ```
 pub type CoordinatedTaskChannel<Op, Metadata> =
     (RoutingKey, TaskSender<Op, Metadata>, LeaseGuard<TaskResults<Op, Metadata>>);
 

@@ -18,6 +18,14 @@ use super::{
 };
 
 /// Version of the format. A message of another version is refused.
+///
+/// ```
+/// use palfrey_host::task::{AnyTask, wire::{Message, VERSION, WireError}};
+///
+/// // What a later release might send.
+/// let message = [VERSION + 1, 0, 0, 0, 0];
+/// assert_eq!(AnyTask::decode(message.to_vec().into()), Err(WireError::Version(VERSION + 1)));
+/// ```
 pub const VERSION: u8 = 1;
 
 const PREFIX: usize = 1 + size_of::<u32>();
@@ -56,6 +64,14 @@ pub trait Message: Sized {
 }
 
 /// Bytes that are not a message.
+///
+/// ```
+/// use palfrey_host::task::{AnyTask, wire::{Message, WireError}};
+///
+/// let error = AnyTask::decode("???".into()).unwrap_err();
+/// assert_eq!(error, WireError::TooShort(3));
+/// assert_eq!(error.to_string(), "3 bytes are too few for a message");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Shorter than any message.
@@ -256,11 +272,40 @@ impl Message for AnyTaskResult {
 }
 
 /// Encodes a message that is all header, for types that carry no elements.
+///
+/// ```
+/// use palfrey_host::task::wire::{decode_header, encode_header};
+///
+/// let bytes = encode_header(&("at noon", 12_u8));
+/// assert_eq!(decode_header::<(String, u8)>(&bytes)?, ("at noon".to_owned(), 12));
+/// # Ok::<(), palfrey_host::task::wire::WireError>(())
+/// ```
 pub fn encode_header(header: &impl Serialize) -> Bytes {
     frame(header, &Bytes::new())
 }
 
 /// Reads what [`encode_header`] wrote.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::task::wire::{Message, WireError, decode_header, encode_header};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Note {
+///     text: String,
+/// }
+///
+/// impl Message for Note {
+///     fn encode(&self) -> Bytes {
+///         encode_header(self)
+///     }
+///
+///     fn decode(bytes: Bytes) -> Result<Self, WireError> {
+///         decode_header(&bytes)
+///     }
+/// }
+/// ```
 ///
 /// # Errors
 /// As [`Message::decode`].
