@@ -3,6 +3,7 @@
 //! A [`Runtime`] belongs to a program. Over RabbitMQ its tasks are executed by workers elsewhere; in memory it holds the
 //! workers too. Directives are run *with* a runtime and know nothing of how it is connected.
 
+mod results;
 mod task_channel;
 mod waiting;
 
@@ -14,6 +15,7 @@ use palfrey_sdk::Serializer;
 use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use results::Loss;
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 
@@ -89,6 +91,7 @@ pub(crate) struct JobLease<T> {
     pub(crate) routing_key: RoutingKey,
     pub(crate) sender: CoordinatedSender<T>,
     pub(crate) results: LeaseGuard<CoordinatedStream<T>>,
+    pub(crate) loss: Loss,
 }
 
 impl Runtime {
@@ -239,7 +242,8 @@ impl Runtime {
     /// Leases a channel for one job, with a sender of tasks to it. See [`coordinated`] for when the stream of results ends.
     pub(crate) async fn lease_job<T: Send + Sync + 'static>(&self) -> Result<JobLease<T>, QueueError> {
         let (routing_key, channel) = self.channels.issue().await?;
-        let results = channel.receiver().await?.take_until(self.ended.clone().cancelled_owned()).boxed();
+        let (results, loss) = results::receive(&channel).await?;
+        let results = results.take_until(self.ended.clone().cancelled_owned()).boxed();
         let (sender, results) = coordinated(self.tasks.sender().await?, results);
         let all_settled = results.all_settled();
         let release = {
@@ -256,7 +260,8 @@ impl Runtime {
                 }
             }
         };
-        Ok(JobLease { routing_key, sender, results: LeaseGuard::tracked(results, release, self.releases.clone()) })
+        let results = LeaseGuard::tracked(results, release, self.releases.clone());
+        Ok(JobLease { routing_key, sender, results, loss })
     }
 
     /// Stops the workers that this runtime holds, when they have finished what they are executing, and ends the

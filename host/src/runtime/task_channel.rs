@@ -10,11 +10,11 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
 
-use super::{JobLease, Runtime, STALL, diagnosis};
+use super::{JobLease, Loss, Runtime, STALL, diagnosis};
 use crate::{
     channel::{Channel, CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
     directive::{JobError, resolve_type},
-    queue::{Acker, NothingToSettle, QueueError},
+    queue::{Acker, NothingToSettle},
     task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
 };
 
@@ -110,6 +110,8 @@ pub struct TaskResults<Op: RemoteExecute, Metadata> {
     retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
     workers: Channel<AnyTask>,
     all_settled: Box<dyn Fn() -> bool + Send>,
+    /// Why results are missing when the stream ends.
+    loss: Loss,
     /// Says once what the stream is waiting for, unless a result comes before.
     warning: Option<BoxFuture<'static, ()>>,
     ended: bool,
@@ -126,7 +128,8 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
     fn answer(&mut self, settled: Settled<()>) -> Step<Op, Metadata> {
         let Settled { sent, result, acker } = settled;
         let serializer = self.serializer;
-        let metadata = serializer.from_bytes::<Metadata>(&result.metadata);
+        // That of the result is the same, if the result can be read.
+        let metadata = serializer.from_bytes::<Metadata>(&sent.task.metadata);
         let failure = match result.outcome {
             TaskOutcome::Executed { outputs, mut failed } => match (outputs.get(0), failed.pop()) {
                 (Some(output), None) => {
@@ -217,8 +220,7 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults
                 Poll::Ready(None) => {
                     self.ended = true;
                     if !(self.all_settled)() {
-                        // The connection or the lease is gone, and results are missing.
-                        let error = TaskError { metadata: None, error: QueueError::Closed.into() };
+                        let error = TaskError { metadata: None, error: self.loss.error().into() };
                         return Poll::Ready(Some((Err(error), Box::new(NothingToSettle))));
                     }
                 }
@@ -290,7 +292,7 @@ impl Runtime {
     {
         let serializer = self.serializer();
         let stage = resolve_type::<Op>(self.registry(), serializer)?;
-        let JobLease { routing_key, sender, results } = self.lease_job::<()>().await?;
+        let JobLease { routing_key, sender, results, loss } = self.lease_job::<()>().await?;
         let outlet = sender.outlet();
         let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());
         let results = results.map(|results| TaskResults {
@@ -300,6 +302,7 @@ impl Runtime {
             serializer,
             retries,
             workers,
+            loss,
             warning: None,
             ended: false,
         });

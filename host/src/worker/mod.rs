@@ -399,12 +399,13 @@ impl WorkerRuntime {
             tokio::select! {
                 biased;
                 () = &mut shutdown => {
-                    tracing::info!(worker = %self.identity, under_way = under_way.len() - 1, "taking no more tasks");
+                    tracing::info!(worker = %self.identity, under_way = under_way.len().saturating_sub(1), "taking no more tasks");
                     break;
                 }
                 message = ipc.next() => match message {
                     Some(WorkerIpc::Terminate { routing_key }) => terminate(&processing, &routing_key),
-                    None => return Err(QueueError::Closed),
+                    // An error, if the connection was closed rather than the channel deleted.
+                    None => ipc = self.get_ipc_receiver().await?,
                 },
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
                 _ = reaper.tick() => processing.jobs.reap(Instant::now()),

@@ -1,6 +1,6 @@
 //! Deliveries: one task for each receiver subscribes, and subscribes again whenever the channel is gone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -24,6 +24,9 @@ use super::{
     topology::{self, Names},
 };
 use crate::queue::{Acker, Delivery, Move, NothingToSettle, QueueError, QueueKind, QueueSpec, moves::moved};
+
+/// How often a receiver of a broadcast makes sure that it is still connected to it.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// A receiver's wish, from which a subscription can be made on any connection.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Receiver {
 struct Subscription {
     channel: Arc<Channel>,
     consumer: lapin::Consumer,
+    /// The queue from which it reads.
+    queue: ShortString,
 }
 
 /// Why a subscription does not go on.
@@ -101,8 +106,8 @@ impl Receiver {
                 };
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
                 let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-                let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
-                Ok(Subscription { channel: Arc::new(channel), consumer })
+                let consumer = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
+                Ok(Subscription { channel: Arc::new(channel), consumer, queue })
             }
         };
         self.link.on_channel(&self.spec.name, "receive from", work).await
@@ -123,12 +128,22 @@ impl Receiver {
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return End::Unwanted,
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
+                _ = check.tick(), if self.spec.kind == QueueKind::Broadcast => {
+                    let Ok(exchange) = short(&self.spec.name) else { return End::Unwanted };
+                    let (channel, queue) = (&subscription.channel, subscription.queue.clone());
+                    if let Err(error) = topology::subscribe_again(channel, exchange, queue).await {
+                        debug!(%error, queue = self.spec.name, "the channel is gone; subscribing again");
+                        return End::Lost;
+                    }
+                    continue;
+                }
             };
             let delivery = match delivery {
                 Some(Ok(delivery)) => delivery,
@@ -189,7 +204,7 @@ impl Subscription {
     /// Stops the deliveries, and gives back those that nobody will ask for. The channel stays open as long as others are
     /// to be settled on it.
     async fn end(self) {
-        let Self { channel, mut consumer } = self;
+        let Self { channel, mut consumer, .. } = self;
         if channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.is_err() {
             return;
         }
