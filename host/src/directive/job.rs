@@ -3,13 +3,7 @@
 //! [`Job::advance`] waits for the next [`Event`] and handles it. It owns all state of the job; nothing is shared and no
 //! task is spawned, so that dropping the job ends it.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::poll_fn,
-    ops::Range,
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -19,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     JobError, JobOptions, JobProgress,
     batch::{BatchRule, MAX_BYTES},
+    crew::Crew,
     fold_tree::FoldTree,
     plan::Plan,
     source::Source,
@@ -113,8 +108,7 @@ pub(crate) struct Job<'a> {
     pulled: u64,
     done: u64,
     rule: BatchRule,
-    /// Slots of the workers that have been heard of.
-    slots: HashMap<String, usize>,
+    crew: Crew,
     bytes_in_flight: usize,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
     /// Tasks that wait for their next attempt.
@@ -161,7 +155,7 @@ impl<'a> Job<'a> {
             pulled: 0,
             done: 0,
             rule: BatchRule::new(options.batch_size),
-            slots: HashMap::new(),
+            crew: Crew::default(),
             bytes_in_flight: 0,
             publishing: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
@@ -256,7 +250,7 @@ impl<'a> Job<'a> {
     }
 
     async fn wait(&mut self) -> Event {
-        let slots = self.slots.values().sum::<usize>();
+        let slots = self.crew.slots();
         let in_flight = self.in_flight();
         let window = self.options.in_flight.map_or(MIN_WINDOW.max(TASKS_PER_SLOT * slots), usize::from);
         let pulls = !self.source_ended && in_flight < window && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
@@ -333,7 +327,7 @@ impl<'a> Job<'a> {
         self.last_result = Instant::now();
         self.stalled = false;
         self.bytes_in_flight -= task.inputs.bytes().len();
-        self.slots.insert(result.report.worker.clone(), result.report.slots as usize);
+        self.crew.heard(&result.report);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {

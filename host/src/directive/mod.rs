@@ -16,10 +16,11 @@
 //! A directive is built lazily and run once. [`IndexedStream`] is the source with the operations that are mapped over it;
 //! [`Functor::map`] appends one, and [`Foldable::fold`] ends the plan. Running it sends batches of consecutive inputs,
 //! each with *all* stages of the plan, so that intermediate values never come back: `map(a).map(b).fold(c)` returns one
-//! partial result a batch. Start with `plan`, which says what is to be done; `job` does it; `batch` and `fold_tree` hold
+//! partial result a batch. Start with `plan`, which says what is to be done; `job` does it; `batch`, `crew` and `fold_tree` hold
 //! its decisions, without any I/O.
 
 mod batch;
+mod crew;
 mod error;
 mod fold_tree;
 mod indexed_stream;

@@ -222,7 +222,7 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
 
     /// The messages in it, as they come. At most `prefetch` of them (at least one) are unacknowledged at a time. The
     /// stream survives a lost connection; what was unacknowledged is then delivered again. It ends when the connection is
-    /// closed, or the queue was deleted (that of a [`Broadcast`](QueueKind::Broadcast) may go on, and stay silent).
+    /// closed, or the queue was deleted (that of a [`Broadcast`](QueueKind::Broadcast) may go on, and make it again).
     /// Dropping the stream stops the deliveries; those taken from it before can still be settled.
     ///
     /// # Errors

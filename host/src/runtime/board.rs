@@ -9,11 +9,11 @@ use futures::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::results::Loss;
 use crate::{
     channel::{ChannelFactory, Receiver, Sender},
     directive::JobError,
     presence::{Answer, JobStatus, PATIENCE, Process},
-    queue::QueueError,
     task::{OperationId, RoutingKey},
     worker::WorkerIpc,
 };
@@ -54,6 +54,7 @@ pub(crate) struct JobCounts {
 pub(crate) struct Listed {
     board: Arc<JobBoard>,
     entry: Arc<JobEntry>,
+    loss: Loss,
 }
 
 impl JobBoard {
@@ -68,6 +69,7 @@ impl JobBoard {
         operations: Vec<OperationId>,
         in_flight: impl Fn() -> usize + Send + Sync + 'static,
         end: CancellationToken,
+        loss: Loss,
     ) -> Listed {
         let entry = Arc::new(JobEntry {
             id: id.clone(),
@@ -79,7 +81,7 @@ impl JobBoard {
             cancelled_by: OnceLock::new(),
         });
         self.jobs().insert(id, entry.clone());
-        Listed { board: self.clone(), entry }
+        Listed { board: self.clone(), entry, loss }
     }
 
     /// The jobs that go on.
@@ -181,7 +183,7 @@ impl Listed {
     pub(crate) fn why_it_ended(&self) -> JobError {
         match self.entry.cancelled_by.get() {
             Some(by) => JobError::Cancelled { by: by.clone() },
-            None => QueueError::Closed.into(),
+            None => self.loss.error().into(),
         }
     }
 }
@@ -195,12 +197,13 @@ impl Drop for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::QueueError;
 
     #[test]
     fn a_job_is_on_the_board_until_it_is_dropped_or_cancelled() {
         let board = Arc::new(JobBoard::new("bus"));
         let end = CancellationToken::new();
-        let list = |id: &str| board.list(id.into(), Vec::new(), || 3, end.child_token());
+        let list = |id: &str| board.list(id.into(), Vec::new(), || 3, end.child_token(), Loss::of(id));
         let (one, other) = (list("one"), list("other"));
         one.entry().counts().done = 7;
         let mut status = board.status();

@@ -5,6 +5,7 @@
 
 mod ask;
 mod board;
+mod results;
 mod task_channel;
 mod waiting;
 
@@ -259,10 +260,11 @@ impl Runtime {
         self.answers.get_or_try_init(|| self.answer_for_jobs()).await?;
         let (routing_key, channel) = self.channels.issue().await?;
         let end = self.ended.child_token();
-        let results = channel.receiver().await?.take_until(end.clone().cancelled_owned()).boxed();
+        let (results, loss) = results::receive(&channel).await?;
+        let results = results.take_until(end.clone().cancelled_owned()).boxed();
         let (sender, results) = coordinated(self.tasks.sender().await?, results);
         let outlet = sender.outlet();
-        let listed = self.jobs.list(routing_key.clone(), operations, move || outlet.in_flight(), end);
+        let listed = self.jobs.list(routing_key.clone(), operations, move || outlet.in_flight(), end, loss);
         let all_settled = results.all_settled();
         let release = {
             let (routing_key, ipc) = (routing_key.clone(), self.ipc.clone());

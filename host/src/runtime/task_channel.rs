@@ -207,7 +207,8 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
     fn answer(&mut self, settled: Settled<()>) -> Step<Op, Metadata> {
         let Settled { sent, result, acker } = settled;
         let serializer = self.serializer;
-        let metadata = serializer.from_bytes::<Metadata>(&result.metadata);
+        // That of the result is the same, if the result can be read.
+        let metadata = serializer.from_bytes::<Metadata>(&sent.task.metadata);
         let failure = match result.outcome {
             TaskOutcome::Executed { outputs, mut failed } => match (outputs.get(0), failed.pop()) {
                 (Some(output), None) => {
@@ -305,7 +306,7 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults
                 Poll::Ready(None) => {
                     self.ended = true;
                     if !(self.all_settled)() {
-                        // The connection or the lease is gone, or the job was cancelled, and results are missing.
+                        // Results are missing.
                         let error = TaskError { metadata: None, error: self.listed.why_it_ended() };
                         return Poll::Ready(Some((Err(error), Box::new(NothingToSettle))));
                     }

@@ -116,6 +116,11 @@ pub enum Cause {
         /// Executions that began, each in another process.
         attempts: u32,
     },
+    /// The program cannot read the result: it comes from a worker of another release, or is damaged.
+    UnreadableResult {
+        /// Version of the format in which it came.
+        version: u8,
+    },
     /// No worker could read the task: it was sent by a program of another release, or is damaged.
     Format {
         /// Version of the format in which it was sent.
@@ -241,6 +246,9 @@ impl fmt::Display for Cause {
             Self::PluginUnavailable => f.write_str("the worker does not have the plugin"),
             Self::Worker => f.write_str("the worker failed"),
             Self::Poison { attempts } => write!(f, "the worker process died in each of {attempts} attempts"),
+            Self::UnreadableResult { version } => {
+                write!(f, "this program cannot read the result, in format version {version}")
+            }
             Self::Format { version } => write!(f, "no worker can read the task, in format version {version}"),
         }
     }

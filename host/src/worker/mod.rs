@@ -454,13 +454,14 @@ impl WorkerRuntime {
                 biased;
                 () = &mut shutdown => {
                     self.activity.enter(Phase::Draining);
-                    tracing::info!(worker = %self.identity, under_way = under_way.len() - 1, "taking no more tasks");
+                    tracing::info!(worker = %self.identity, under_way = under_way.len().saturating_sub(1), "taking no more tasks");
                     break;
                 }
                 message = ipc.next() => match message {
                     // All but the one that watches for suspects are tasks.
-                    Some(message) => control.hear(message, under_way.len() - 1),
-                    None => return Err(QueueError::Closed),
+                    Some(message) => control.hear(message, under_way.len().saturating_sub(1)),
+                    // An error, if the connection was closed rather than the channel deleted.
+                    None => ipc = self.get_ipc_receiver().await?,
                 },
                 () = control.keep_beating() => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),

@@ -53,6 +53,31 @@ async fn a_job_survives_a_broker_that_is_killed_and_workers_hear_of_later_deploy
     assert!(workers.iter_mut().all(Worker::is_running));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_short_of_memory_is_waited_for_and_workers_say_so_once() {
+    let node = Arc::new(Node::start().unwrap());
+    let world = World::at(node.uri());
+    let worker = world.worker(&["--slots", "1"]).await;
+    world.deploy(&["text"]).await;
+    let runtime = world.runtime().await;
+    let text = long_text(2000);
+    let (progress, mut done) = watch::channel(0);
+    let options = batches_of(5).on_progress(move |progressed| _ = progress.send(progressed.done));
+    let source = IndexedStream::from(text.chars().collect::<Vec<_>>()).options(options);
+    let job = source.map(&CharToString).fold(&Concat).run(&runtime);
+    let shortage = async {
+        done.wait_for(|&done| done >= 100).await.unwrap();
+        during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "absolute", "1MB"]).map(drop)).await;
+        worker.log().until(&["the broker takes no messages for now; publishers wait", "reason="]).await;
+        during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "0.9"]).map(drop)).await;
+        worker.log().until(&["the broker takes messages again"]).await;
+    };
+    let (folded, ()) = soon(async { futures::join!(job, shortage) }).await;
+    assert_eq!(folded.unwrap(), text);
+    assert_eq!(worker.log().count(&["the broker takes no messages for now"]), 1);
+    assert_eq!(worker.log().count(&["the broker takes messages again"]), 1);
+}
+
 /// Does something with the node that takes seconds, while everything else goes on.
 async fn during(node: &Arc<Node>, action: fn(&Node) -> Result<(), NodeError>) {
     let node = node.clone();

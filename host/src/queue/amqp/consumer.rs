@@ -1,6 +1,6 @@
 //! Deliveries: one task for each receiver subscribes, and subscribes again whenever the channel is gone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -24,6 +24,9 @@ use super::{
     topology::{self, Names},
 };
 use crate::queue::{Acker, Delivery, Move, NothingToSettle, QueueError, QueueKind, QueueSpec, moves::moved};
+
+/// How often a receiver of a broadcast makes sure that it is still connected to it.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// A receiver's wish, from which a subscription can be made on any connection.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Receiver {
 struct Subscription {
     channel: Arc<Channel>,
     consumer: lapin::Consumer,
+    /// The queue from which it reads.
+    queue: ShortString,
     connection: Arc<lapin::Connection>,
 }
 
@@ -108,12 +113,13 @@ impl Receiver {
                 };
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
                 let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-                let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
-                Ok((Arc::new(channel), consumer))
+                let consumer = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
+                Ok((Arc::new(channel), consumer, queue))
             }
         };
-        let ((channel, consumer), connection) = self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
-        Ok(Subscription { channel, consumer, connection })
+        let ((channel, consumer, queue), connection) =
+            self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
+        Ok(Subscription { channel, consumer, queue, connection })
     }
 
     /// The next message, if there is one now, on a channel of its own.
@@ -131,12 +137,22 @@ impl Receiver {
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return End::Unwanted,
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
+                _ = check.tick(), if self.spec.kind == QueueKind::Broadcast => {
+                    let Ok(exchange) = short(&self.spec.name) else { return End::Unwanted };
+                    let (channel, queue) = (&subscription.channel, subscription.queue.clone());
+                    if let Err(error) = topology::subscribe_again(channel, exchange, queue).await {
+                        debug!(%error, queue = self.spec.name, "the channel is gone; subscribing again");
+                        return End::Lost;
+                    }
+                    continue;
+                }
             };
             let delivery = match delivery {
                 Some(Ok(delivery)) => delivery,

@@ -223,7 +223,18 @@ pub(super) async fn subscribe(channel: &Channel, exchange: ShortString) -> lapin
     let queue = ShortString::from(format!("palfrey.broadcast.{}", Uuid::new_v4()));
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
     channel.queue_declare(queue.clone(), options, FieldTable::default()).await?;
-    let (key, options) = (ShortString::default(), QueueBindOptions::default());
-    channel.queue_bind(queue.clone(), exchange, key, options, FieldTable::default()).await?;
+    bind_broadcast(channel, exchange, queue.clone()).await?;
     Ok(queue)
+}
+
+async fn bind_broadcast(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
+    let (key, options) = (ShortString::default(), QueueBindOptions::default());
+    channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await
+}
+
+/// Makes a broadcast again in case somebody has deleted it, of which its receivers are not told.
+pub(super) async fn subscribe_again(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(exchange.clone(), ExchangeKind::Fanout, options, FieldTable::default()).await?;
+    bind_broadcast(channel, exchange, queue).await
 }
