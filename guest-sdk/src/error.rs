@@ -5,6 +5,13 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 /// Result of an operation.
+///
+/// ```
+/// fn hexadecimal(text: &str) -> palfrey_sdk::Result<u64> {
+///     Ok(u64::from_str_radix(text, 16)?)
+/// }
+/// assert_eq!(hexadecimal("2a").ok(), Some(42));
+/// ```
 pub type Result<T, E = OperationError> = std::result::Result<T, E>;
 
 /// How often, and after which pause, a transient failure is tried again.
@@ -24,16 +31,16 @@ pub enum RetryStrategy {
         /// Executions after the first one, at the most.
         max_retries: u32,
         /// The pause before each of them; whole milliseconds count.
-        delay: Duration,
+        duration: Duration,
     },
     /// After a pause that doubles each time.
     Exponential {
         /// Executions after the first one, at the most.
         max_retries: u32,
         /// The pause before the first of them; whole milliseconds count.
-        min_delay: Duration,
+        min_duration: Duration,
         /// The longest pause.
-        max_delay: Duration,
+        max_duration: Duration,
     },
 }
 
@@ -54,8 +61,8 @@ impl RetryStrategy {
     ///
     /// let strategy = RetryStrategy::Exponential {
     ///     max_retries: 3,
-    ///     min_delay: Duration::from_millis(100),
-    ///     max_delay: Duration::from_millis(300),
+    ///     min_duration: Duration::from_millis(100),
+    ///     max_duration: Duration::from_millis(300),
     /// };
     /// let pauses: Vec<_> = (0..4).map(|attempt| strategy.delay_after(attempt).map(|d| d.as_millis())).collect();
     /// assert_eq!(pauses, [Some(100), Some(200), Some(300), None]);
@@ -64,15 +71,23 @@ impl RetryStrategy {
         match *self {
             Self::Never => None,
             Self::Immediate { max_retries } => (attempt < max_retries).then_some(Duration::ZERO),
-            Self::After { max_retries, delay } => (attempt < max_retries).then_some(delay),
-            Self::Exponential { max_retries, min_delay, max_delay } => {
-                (attempt < max_retries).then(|| min_delay.saturating_mul(2_u32.saturating_pow(attempt)).min(max_delay))
-            }
+            Self::After { max_retries, duration } => (attempt < max_retries).then_some(duration),
+            Self::Exponential { max_retries, min_duration, max_duration } => (attempt < max_retries)
+                .then(|| min_duration.saturating_mul(2_u32.saturating_pow(attempt)).min(max_duration)),
         }
     }
 }
 
 /// What a fatal failure of one element means for the job it belongs to.
+///
+/// ```
+/// use palfrey_sdk::{FatalError, FatalStrategy, TransientError};
+///
+/// assert_eq!(FatalError::msg("no such page").strategy(), FatalStrategy::Terminate);
+/// // A page that stays away is left out, when it was tried often enough.
+/// let error = TransientError::msg("the page is not there yet").with_exhausted(FatalStrategy::Ignore);
+/// assert_eq!(error.exhausted(), FatalStrategy::Ignore);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum FatalStrategy {
     /// The job ends with this failure, and its other tasks are stopped.
@@ -178,7 +193,7 @@ impl From<FatalError> for OperationError {
 /// use palfrey_sdk::{Result, RetryStrategy, TransientError};
 ///
 /// fn answer(found: Option<u64>) -> Result<u64> {
-///     let pause = RetryStrategy::After { max_retries: 5, delay: Duration::from_millis(20) };
+///     let pause = RetryStrategy::After { max_retries: 5, duration: Duration::from_millis(20) };
 ///     Ok(found.ok_or_else(|| TransientError::msg("there is no answer yet").with_retry(pause))?)
 /// }
 /// assert!(answer(None).is_err());
@@ -306,10 +321,10 @@ mod tests {
 
     #[test]
     fn pauses_neither_overflow_nor_outgrow_their_limit() {
-        let max_delay = Duration::from_secs(1);
+        let max_duration = Duration::from_secs(1);
         let strategy =
-            RetryStrategy::Exponential { max_retries: u32::MAX, min_delay: Duration::from_millis(1), max_delay };
-        assert_eq!(strategy.delay_after(200), Some(max_delay));
+            RetryStrategy::Exponential { max_retries: u32::MAX, min_duration: Duration::from_millis(1), max_duration };
+        assert_eq!(strategy.delay_after(200), Some(max_duration));
         assert_eq!(strategy.delay_after(u32::MAX), None);
         assert_eq!(RetryStrategy::Never.delay_after(0), None);
     }

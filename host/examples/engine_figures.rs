@@ -33,6 +33,8 @@ fn main() -> anyhow::Result<()> {
     println!("{} of {} KiB", plugin.description().name, plugin.size() >> 10);
     row("compile and check", median(5, || cold.load(&wasm))?);
     row("load from the cache and check", median(50, || warm.load(&wasm))?);
+    let none = Packed::default();
+    row("call with no element, fresh instance included", median(2_000, || plugin.map(&call, &none))?);
     let fresh = median(2_000, || plugin.map(&call, &one))?;
     row("call with one element, fresh instance included", fresh);
     let batch = median(100, || plugin.map(&call, &many))?;

@@ -34,6 +34,8 @@
 //! | connect to a broker, or choose limits | [`Config`], of which every flag is also an environment variable |
 //! | react to failures | [`JobError`], and [`Cause`](task::Cause) for what happened on a worker |
 //! | deploy, roll back, or see what is deployed | [`Runtime::deploy`] and [`Registry`](plugin::Registry) |
+//! | see which workers and jobs there are, cancel and drain them | [`Runtime::survey`], [`Runtime::cancel`], [`Runtime::drain`] |
+//! | look at tasks that could not be processed | [`Runtime::dead_letters`] |
 //! | call an operation without its Rust types | [`Runtime::call`] and [`OperationHandle`](directive::OperationHandle) |
 //! | write a directive of your own | [`Runtime::lease_coordinated_task_channel`] |
 //! | run workers within a program of your own | [`WorkerRuntime`] |
@@ -56,8 +58,7 @@
 //! | `Literal(5)`, and `run` gives a `Literal` | [`Literal::new(5)`](directive::Literal::new), and `run` gives the value |
 //! | `into_values_sorted` gives an iterator | [it](directive::Results::into_values_sorted) gives a `Vec` |
 //! | `try_from_into_iterator` | [`IndexedStream::from_fallible_stream`](directive::IndexedStream::from_fallible_stream) |
-//! | `RetryStrategy::After { max_retries, duration }` | [`After { max_retries, delay }`](palfrey_sdk::RetryStrategy::After); numbers of retries are plain `u32`, and zero is allowed |
-//! | `RetryStrategy::Exponential { min_duration, max_duration }` | [`Exponential { max_retries, min_delay, max_delay }`](palfrey_sdk::RetryStrategy::Exponential) |
+//! | `max_retries: NonZeroU32`, and none in `RetryStrategy::Exponential` | [a plain `u32`](palfrey_sdk::RetryStrategy), in `Exponential` as well |
 //! | `FatalError::from_str(message, strategy)` | [`FatalError::msg(message)`](palfrey_sdk::FatalError::msg)`.with_strategy(strategy)` |
 //! | `TransientError::from_str(message, retry, fatal)` | [`TransientError::msg(message)`](palfrey_sdk::TransientError::msg)`.with_retry(retry).with_exhausted(fatal)` |
 //! | a job with a failure that is ignored waits for its result | the element [has none](palfrey_sdk::FatalStrategy::Ignore), and the job goes on |
@@ -72,13 +73,16 @@
 pub mod channel;
 pub mod config;
 mod connect;
+pub mod dead_letters;
 pub mod directive;
 pub mod engine;
 #[cfg(debug_assertions)]
 pub mod failpoint;
 pub mod plugin;
+pub mod presence;
 pub mod queue;
 pub mod runtime;
+pub mod secret;
 pub mod task;
 pub mod worker;
 

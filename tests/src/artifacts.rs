@@ -29,6 +29,14 @@ pub fn palfrey_file() -> PathBuf {
     built(profile().join("palfrey"), "cargo build --bin palfrey")
 }
 
+/// An example of the host, by its name.
+///
+/// # Panics
+/// If it was not built, with the command that does.
+pub fn example_file(example: &str) -> PathBuf {
+    built(profile().join("examples").join(example), "cargo build -p palfrey-host --examples")
+}
+
 /// A component, by the name of its package.
 ///
 /// # Panics

@@ -1,6 +1,6 @@
 //! An operator who does not keep still while other things happen.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use palfrey_host::{JobError, directive::*, plugin::RollbackTo};
@@ -69,5 +69,8 @@ async fn change(program: Program, ending: CancellationToken) -> u32 {
         soon(runtime.deploy(one.clone())).await.expect("version 1 is good");
         done(Some(1)).await;
     }
+    // Its leases are released by then; whoever drops it does not wait for that.
+    let runtime = Arc::into_inner(runtime).expect("nobody else has it");
+    soon(runtime.close()).await.expect("the broker is there");
     changes
 }

@@ -16,11 +16,14 @@ use crate::soon;
 /// Elements of each job.
 pub const ELEMENTS: u64 = 20_000;
 
+/// Those of them that a job does before it is asked to finish.
+pub const FREE: u64 = 18_000;
+
 /// Elements of each task.
 const BATCH: usize = 50;
 
 /// Two jobs under way: a fold that is not commutative, and a map. They end with [`finish`](Self::finish), not before: the
-/// last half of their elements is held back until then, so that whatever is done meanwhile happens in their middle.
+/// last of their elements are held back until then, so that whatever is done meanwhile happens in their middle.
 ///
 /// Dropping it abandons them.
 #[derive(Debug)]
@@ -53,25 +56,29 @@ impl<T> Drop for Job<T> {
 impl Exact {
     /// Starts both jobs, on the active version of `probe`, which is to be this one. `text` and `probe` have to be deployed.
     pub fn start(runtime: &Arc<Runtime>, version: u32) -> Self {
+        Self::start_with_work(runtime, version, 0)
+    }
+
+    /// Starts them with so much [`work`](Stamp::work) for each element of the map: 300,000 take about a millisecond.
+    pub fn start_with_work(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
         let text: String = (0..)
             .flat_map(|number: u32| format!("{number} ").into_bytes())
             .map(char::from)
             .take(ELEMENTS as usize)
             .collect();
         let ((characters, more_characters), (numbers, more_numbers)) = (unbounded(), unbounded());
-        let half = ELEMENTS / 2;
-        text.chars().take(half as usize).for_each(|character| send(&characters, character));
-        (0..half).for_each(|number| send(&numbers, number));
+        text.chars().take(FREE as usize).for_each(|character| send(&characters, character));
+        (0..FREE).for_each(|number| send(&numbers, number));
         Self {
             text,
             held_back: Some(HeldBack { characters, numbers }),
             folded: fold(runtime.clone(), more_characters),
-            mapped: map(runtime.clone(), more_numbers),
+            mapped: map(runtime.clone(), more_numbers, Stamp { work }),
             version,
         }
     }
 
-    /// Waits until both jobs have done so many elements, or have failed. Half of them are done before [`finish`](Self::finish).
+    /// Waits until both jobs have done so many elements, or have failed. [`FREE`] of them are done before [`finish`](Self::finish).
     ///
     /// # Panics
     /// If that takes too long.
@@ -90,9 +97,8 @@ impl Exact {
     /// Lets the jobs have the rest of their elements.
     pub fn release(&mut self) {
         if let Some(HeldBack { characters, numbers }) = self.held_back.take() {
-            let half = ELEMENTS / 2;
-            self.text.chars().skip(half as usize).for_each(|character| send(&characters, character));
-            (half..ELEMENTS).for_each(|number| send(&numbers, number));
+            self.text.chars().skip(FREE as usize).for_each(|character| send(&characters, character));
+            (FREE..ELEMENTS).for_each(|number| send(&numbers, number));
         }
     }
 
@@ -140,10 +146,10 @@ fn fold(runtime: Arc<Runtime>, characters: UnboundedReceiver<char>) -> Job<Strin
     Job { done, result }
 }
 
-fn map(runtime: Arc<Runtime>, numbers: UnboundedReceiver<u64>) -> Job<Vec<(usize, (u32, u64))>> {
+fn map(runtime: Arc<Runtime>, numbers: UnboundedReceiver<u64>, stamp: Stamp) -> Job<Vec<(usize, (u32, u64))>> {
     let (options, done) = options();
     let result = tokio::spawn(async move {
-        let results = IndexedStream::from_stream(numbers).options(options).map(&Stamp::QUICK).run(&runtime).await?;
+        let results = IndexedStream::from_stream(numbers).options(options).map(&stamp).run(&runtime).await?;
         results.try_collect().await
     });
     Job { done, result }

@@ -16,14 +16,15 @@ mod exact;
 mod log;
 mod proxy;
 mod scene;
+pub mod soak;
 mod worker;
 mod world;
 
 use std::time::Duration;
 
-pub use artifacts::{cache_dir, component, component_file, palfrey_file};
+pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
 pub use deployments::Deployments;
-pub use exact::{ELEMENTS, Exact};
+pub use exact::{ELEMENTS, Exact, FREE};
 pub use log::Log;
 pub use proxy::{Conduct, Frame, Proxy, Side};
 pub use scene::{Program, Queue, Remote, Scene};

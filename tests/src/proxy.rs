@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// Frames that may be under way within the proxy, in each direction of each connection.
-const UNDER_WAY: usize = 64;
+const UNDER_WAY: usize = 4096;
 
 /// What the proxy does with what it is given.
 #[derive(Debug, Clone, Copy, PartialEq)]

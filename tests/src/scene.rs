@@ -5,13 +5,16 @@ use std::{fmt, sync::Arc, time::Duration};
 use palfrey_host::{Config, Runtime};
 use palfrey_rabbitmq::{Node, NodeError, NodeOptions};
 
-use crate::{Log, PATIENCE, Proxy, Worker, World, soon};
+use crate::{Log, Proxy, Worker, World, soon};
 
 /// What workers log here: what they do, and not what guests say a thousand times.
 const LOG: &str = "info,palfrey_host::plugin=debug,palfrey_host::worker=debug,palfrey::guest=warn";
 
 /// The line in which a worker says what it knows of the registry.
 const STATE: &str = "deployed are ";
+
+/// By then the lease of a program that is gone has expired, which takes a minute.
+const EXPIRY: Duration = Duration::from_secs(90);
 
 /// Queues that are there for good, and what goes with the connections.
 const LASTING: [&str; 2] = ["default", "palfrey."];
@@ -58,6 +61,7 @@ impl Scene {
     /// # Panics
     /// As [`World::new`].
     pub fn new() -> Self {
+        show_the_log();
         Self { world: World::new(), node: None }
     }
 
@@ -66,6 +70,7 @@ impl Scene {
     /// # Panics
     /// If it does not start.
     pub async fn with_a_node(options: NodeOptions) -> Self {
+        show_the_log();
         let node = tokio::task::spawn_blocking(move || options.start()).await.expect("it does not panic");
         let node = node.unwrap_or_else(|error| panic!("{error}"));
         Self { world: World::at(node.uri()), node: Some(Arc::new(node)) }
@@ -129,16 +134,28 @@ impl Scene {
     /// # Panics
     /// If the broker does not tell.
     pub async fn queues(&self) -> Vec<Queue> {
-        let uri = self.world.uri().to_owned();
-        let list = move || {
-            let vhost = uri.rsplit_once('/').expect("it names a virtual host").1.replace("%2f", "/");
-            let columns = ["name", "messages_ready", "messages_unacknowledged"];
-            let list = ["list_queues", "--no-table-headers", "--vhost", &vhost];
-            palfrey_rabbitmq::ctl_at(&uri, list.into_iter().chain(columns))
-        };
-        let listed = tokio::task::spawn_blocking(list).await.expect("it does not panic");
-        let listed = listed.unwrap_or_else(|error| panic!("{error}"));
+        let columns = ["name", "messages_ready", "messages_unacknowledged"];
+        let listed = self.ctl("list_queues", &[&["--no-table-headers"], &columns[..]].concat()).await;
         listed.lines().map(Queue::parse).collect()
+    }
+
+    /// Deletes a queue, whoever uses it.
+    ///
+    /// # Panics
+    /// If the broker does not.
+    pub async fn delete_queue(&self, name: &str) {
+        self.ctl("delete_queue", &[name]).await;
+    }
+
+    /// Runs `rabbitmqctl` in the virtual host.
+    async fn ctl(&self, command: &str, arguments: &[&str]) -> String {
+        let uri = self.world.uri().to_owned();
+        let vhost = uri.rsplit_once('/').expect("it names a virtual host").1.replace("%2f", "/");
+        let all = [command, "--vhost", &vhost].into_iter().chain(arguments.iter().copied());
+        let all: Vec<_> = all.map(str::to_owned).collect();
+        let run = move || palfrey_rabbitmq::ctl_at(&uri, all.iter().map(String::as_str));
+        let done = tokio::task::spawn_blocking(run).await.expect("it does not panic");
+        done.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Waits until the queues are as they should be.
@@ -158,8 +175,8 @@ impl Scene {
                 }
             }
         };
-        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("{expected}: not so within {PATIENCE:?}: {last:#?}");
+        if tokio::time::timeout(EXPIRY, waiting).await.is_err() {
+            panic!("{expected}: not so within {EXPIRY:?}: {last:#?}");
         }
     }
 
@@ -190,6 +207,12 @@ impl Scene {
         }
         soon(runtime.close()).await.expect("the broker is there");
     }
+}
+
+/// What the programs of this process log, shown where a test fails.
+fn show_the_log() {
+    let filter = tracing_subscriber::EnvFilter::new("info,palfrey_host=debug,palfrey::guest=warn,lapin=off");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init().ok();
 }
 
 impl Default for Scene {

@@ -1,6 +1,9 @@
 //! Where a test takes place.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use palfrey_host::{
     Config, Runtime,
@@ -100,13 +103,18 @@ impl World {
 
     /// A worker that has been started, and may fail.
     pub fn start_worker(&self, arguments: &[&str]) -> Worker {
-        self.start_failing_worker(arguments, "")
+        self.start_worker_in(arguments, &[])
     }
 
     /// A worker that has been started, with rules for its [failpoints](palfrey_host::failpoint).
     pub fn start_failing_worker(&self, arguments: &[&str], failpoints: &str) -> Worker {
-        let mut command = self.command();
-        command.env(palfrey_host::failpoint::VARIABLE, failpoints).arg("worker").args(arguments);
+        self.start_worker_in(arguments, &[(palfrey_host::failpoint::VARIABLE, failpoints)])
+    }
+
+    /// A worker that has been started, with environment variables of its own.
+    pub fn start_worker_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Worker {
+        let mut command = self.command(palfrey_file());
+        command.arg("worker").args(arguments).envs(environment.iter().copied());
         Worker::start(&command)
     }
 
@@ -115,7 +123,15 @@ impl World {
     /// # Panics
     /// If it does not end.
     pub async fn palfrey(&self, arguments: &[&str]) -> Ran {
-        let mut command = tokio::process::Command::from(self.command());
+        self.run(palfrey_file(), arguments).await
+    }
+
+    /// Runs a program of Palfrey's with these arguments.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub async fn run(&self, program: PathBuf, arguments: &[&str]) -> Ran {
+        let mut command = tokio::process::Command::from(self.command(program));
         command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
         let output = soon(command.output()).await.expect("the binary runs");
         let text = |bytes| String::from_utf8(bytes).expect("it speaks UTF-8");
@@ -147,9 +163,9 @@ impl World {
         self.done(&arguments.collect::<Vec<_>>()).await;
     }
 
-    /// The binary, told by its environment where the broker is and who calls.
-    fn command(&self) -> Command {
-        let mut command = Command::new(palfrey_file());
+    /// A program, told by its environment where the broker is and who calls.
+    fn command(&self, program: PathBuf) -> Command {
+        let mut command = Command::new(program);
         // What the caller of the tests has set must not get in.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PALFREY_")) {
             command.env_remove(name);

@@ -1,4 +1,4 @@
-//! What a developer does every day: `cargo xtask demo`, `cargo xtask test`, `cargo xtask plugins`.
+//! What a developer does every day: `cargo xtask demo`, `test`, `chaos`, `soak`, `plugins`.
 //!
 //! It depends on next to nothing, so that it is built in seconds, and calls cargo and the programs that cargo builds.
 //! `process` runs them all and ends them all; `workspace` knows where things are; `requirements` installs what is missing.
@@ -6,10 +6,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod chaos;
 mod demo;
 mod plugins;
 mod process;
 mod requirements;
+mod soak;
 mod step;
 mod suite;
 mod workspace;
@@ -31,6 +33,8 @@ Examples:
   cargo xtask demo                   what Palfrey does, in memory
   cargo xtask demo --runtime amqp    the same over RabbitMQ
   cargo xtask test                   all checks and tests
+  cargo xtask chaos                  random faults, and exact results all the same
+  cargo xtask soak                   a million bad messages to a worker
   cargo xtask plugins                builds the components";
 
 #[derive(Debug, Subcommand)]
@@ -41,9 +45,15 @@ enum Command {
     /// Runs all checks and tests, those against RabbitMQ included
     #[command(after_help = suite::EXAMPLES)]
     Test,
+    /// Strikes workers, networks and broker at random while jobs run, and checks that every result is exact
+    #[command(after_help = chaos::EXAMPLES)]
+    Chaos(chaos::Options),
     /// Builds all plugins, and the components that tests use, for WebAssembly
     #[command(after_help = plugins::EXAMPLES)]
     Plugins,
+    /// Sends bad messages by the million to a worker over RabbitMQ, with good tasks in between
+    #[command(after_help = soak::EXAMPLES)]
+    Soak(soak::Options),
 }
 
 /// As shells report a program that Ctrl-C has ended.
@@ -70,7 +80,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::Test => suite::run(&workspace),
+        Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Plugins => plugins::run(&workspace),
+        Command::Soak(options) => soak::run(&workspace, &options),
     }
 }
 

@@ -155,18 +155,18 @@ impl From<Failure> for types::Failure {
 
 impl From<RetryStrategy> for types::RetryStrategy {
     fn from(strategy: RetryStrategy) -> Self {
-        let milliseconds = |delay: std::time::Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match strategy {
             RetryStrategy::Never => Self::Never,
             RetryStrategy::Immediate { max_retries } => Self::Immediate(types::ImmediateRetry { max_retries }),
-            RetryStrategy::After { max_retries, delay } => {
-                Self::After(types::DelayedRetry { max_retries, delay_ms: milliseconds(delay) })
+            RetryStrategy::After { max_retries, duration } => {
+                Self::After(types::DelayedRetry { max_retries, delay_ms: milliseconds(duration) })
             }
-            RetryStrategy::Exponential { max_retries, min_delay, max_delay } => {
+            RetryStrategy::Exponential { max_retries, min_duration, max_duration } => {
                 Self::Exponential(types::ExponentialRetry {
                     max_retries,
-                    min_delay_ms: milliseconds(min_delay),
-                    max_delay_ms: milliseconds(max_delay),
+                    min_delay_ms: milliseconds(min_duration),
+                    max_delay_ms: milliseconds(max_duration),
                 })
             }
         }

@@ -112,6 +112,16 @@ struct Record<T> {
 }
 
 /// A task as it was sent, with what its sender wanted to remember of it.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use palfrey_host::channel::Sent;
+///
+/// /// The sender tags each task with the time.
+/// fn under_way(sent: &Sent<Instant>) -> (u32, Duration) {
+///     (sent.task.attempt, sent.tag.elapsed())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Sent<T> {
     /// The task.
@@ -144,6 +154,19 @@ impl<T> Shared<T> {
 }
 
 /// Sends tasks and remembers them until their results are acknowledged.
+///
+/// ```
+/// use palfrey_host::{channel::CoordinatedSender, queue::QueueError, task::AnyTask};
+///
+/// async fn send_all(mut sender: CoordinatedSender<usize>, tasks: Vec<AnyTask>) -> Result<(), QueueError> {
+///     for (number, task) in tasks.into_iter().enumerate() {
+///         sender.publish(task, number).await?;
+///     }
+///     println!("{} tasks have no result yet", sender.in_flight());
+///     sender.close(); // The stream of results ends when all of them are acknowledged.
+///     Ok(())
+/// }
+/// ```
 pub struct CoordinatedSender<T> {
     outlet: Outlet<T>,
     open: bool,
@@ -269,6 +292,20 @@ impl<T> Drop for Unsent<T> {
 }
 
 /// The first result of each task.
+///
+/// ```
+/// use futures::StreamExt;
+/// use palfrey_host::{channel::CoordinatedStream, queue::QueueError};
+///
+/// async fn count(mut results: CoordinatedStream<()>) -> Result<usize, QueueError> {
+///     let mut answered = 0;
+///     while let Some(settled) = results.next().await {
+///         answered += 1;
+///         settled.acker.ack().await?;
+///     }
+///     Ok(answered)
+/// }
+/// ```
 pub struct CoordinatedStream<T> {
     results: Receiver<AnyTaskResult>,
     shared: Arc<Shared<T>>,
@@ -287,6 +324,21 @@ impl<T: Send + Sync + 'static> CoordinatedStream<T> {
 }
 
 /// A task with its first result.
+///
+/// ```
+/// use std::ops::Range;
+/// use palfrey_host::{channel::Settled, queue::QueueError, task::TaskOutcome};
+///
+/// /// Each task is tagged with the range of the source that it is.
+/// async fn take(settled: Settled<Range<u64>>) -> Result<(), QueueError> {
+///     let Settled { sent, result, acker } = settled;
+///     match result.outcome {
+///         TaskOutcome::Executed { outputs, .. } => println!("{:?}: {} outputs", sent.tag, outputs.len()),
+///         TaskOutcome::Failed(error) => println!("{:?}: {error}", sent.tag),
+///     }
+///     acker.ack().await
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Settled<T> {
     /// The task as it was sent.

@@ -138,7 +138,7 @@ impl<'a> Job<'a> {
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let stages = resolve_when_deployed(runtime, plan, &options, deadline).await?;
         let lease = tokio::select! {
-            lease = runtime.lease_job() => lease?,
+            lease = runtime.lease_job(stages.iter().map(|stage| stage.operation.clone()).collect()) => lease?,
             () = sleep_until(deadline) => {
                 let timeout = options.timeout.unwrap_or_default();
                 return Err(JobError::Timeout { timeout, waiting_for: "the broker, to lease a channel".to_owned() });
@@ -240,7 +240,7 @@ impl<'a> Job<'a> {
                 self.send(piece, inputs, attempt);
                 Ok(())
             }
-            Event::Lost => Err(self.lease.loss.error().into()),
+            Event::Lost => Err(self.lease.loss.explain(self.lease.listed.why_it_ended())),
             Event::Stalled => {
                 self.say_what_it_waits_for().await;
                 Ok(())
@@ -317,6 +317,7 @@ impl<'a> Job<'a> {
             self.last_result = Instant::now();
         }
         self.bytes_in_flight += task.inputs.bytes().len();
+        self.progress();
         self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
     }
 
@@ -337,12 +338,20 @@ impl<'a> Job<'a> {
             TaskOutcome::Failed(error) => self.take_failure(task, piece, error)?,
         }
         acker.ack().await?;
+        let progress = self.progress();
         if let Some(report) = &self.options.progress {
-            let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
-            let total = remaining.map(|remaining| self.pulled + remaining);
-            report(JobProgress { done: self.done, taken: self.pulled, total });
+            report(progress);
         }
         Ok(())
+    }
+
+    /// How far the job is, for its reader and for operators.
+    fn progress(&self) -> JobProgress {
+        let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
+        let total = remaining.map(|remaining| self.pulled + remaining);
+        let mut counts = self.lease.listed.entry().counts();
+        (counts.done, counts.taken, counts.total) = (self.done, self.pulled, total);
+        JobProgress { done: self.done, taken: self.pulled, total }
     }
 
     fn take_outputs(
@@ -393,6 +402,7 @@ impl<'a> Job<'a> {
                     },
                     AfterFailure::Ignore(error) => {
                         self.done += 1;
+                        self.lease.listed.entry().counts().failed += 1;
                         tracing::debug!(%error, "an element has no output, as its operation asks for");
                     }
                     AfterFailure::Terminate(error) => {
@@ -425,6 +435,7 @@ impl<'a> Job<'a> {
                 // The elements in a partial result did not fail. A worker cannot tell it from an element.
                 return Err(error.into());
             }
+            self.lease.listed.entry().counts().failed += 1;
             tracing::debug!(%error, "an element was left out, as its operation asks for");
         }
         Ok(())
@@ -442,6 +453,7 @@ impl<'a> Job<'a> {
             // A partial result cannot be left out: the elements in it did not fail.
             (AfterFailure::Ignore(error), None) => return Err(error.into()),
             (AfterFailure::Ignore(error), Some(alone)) => {
+                self.lease.listed.entry().counts().failed += 1;
                 tracing::debug!(%error, "an element is left out, as its operation asks for");
                 self.send(piece.part(&alone), Packed::default(), 0);
                 self.send_others(task, piece, alone);
@@ -472,6 +484,7 @@ impl<'a> Job<'a> {
     }
 
     fn retry(&mut self, retry: Retry, delay: Duration) {
+        self.lease.listed.entry().counts().retried += 1;
         if delay.is_zero() {
             self.send(retry.piece, retry.inputs, retry.attempt);
         } else {

@@ -83,15 +83,15 @@ impl QueueSpec {
     }
 
     /// The queue for messages that may be what killed their receivers, so that they can be taken one at a time. For
-    /// [`Tasks`](QueueKind::Tasks) it is named `<name>.suspects`, has the same dead letters, and is made when somebody
-    /// [moves](Acker::move_to) a message there.
+    /// [`Tasks`](QueueKind::Tasks) it is named `<name>.suspects`, has the same dead letters, and is made at the
+    /// latest when somebody [moves](Acker::move_to) a message there.
     pub fn suspects(&self) -> Option<Self> {
         self.beside(SUSPECTS_SUFFIX, QueueKind::Tasks)
     }
 
     /// The queue for messages that are to come again later: what is [moved](Acker::move_to) there goes back to this one
     /// after [`DELAY`], as a first delivery. For [`Tasks`](QueueKind::Tasks) it is named `<name>.later`, and is made when it
-    /// is needed.
+    /// is needed, or before.
     ///
     /// ```
     /// use palfrey_host::queue::{QueueKind, QueueSpec};
@@ -171,11 +171,20 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// A handle to a queue that somebody else has declared, without asking the broker.
     fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle>;
 
+    /// How the connection is just now. Nothing is asked of the broker.
+    fn condition(&self) -> Condition;
+
     /// Deletes a queue with its messages. Deleting one that does not exist is harmless.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses.
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError>;
+
+    /// As whom the broker knows this process, if it tells its users apart. Names of leases begin with it, so that the broker
+    /// can keep one user from reading those of another.
+    fn owner(&self) -> Option<&str> {
+        None
+    }
 
     /// Ends the connection: streams of deliveries end, what was unacknowledged is delivered to somebody else, leases that
     /// were declared here are deleted, and everything else fails with [`QueueError::Closed`]. Closing twice is harmless.
@@ -183,6 +192,20 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// # Errors
     /// If the broker did not confirm the end. It is ended all the same.
     async fn close(&self) -> Result<(), QueueError>;
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It is there.
+    Connected,
+    /// It is there, and the broker takes no messages for now, since it is short of memory or disk. Those who publish wait. A
+    /// broker tells that only to a connection that has tried to publish.
+    Blocked,
+    /// It is lost, and is being rebuilt.
+    Lost,
+    /// It was closed from this side.
+    Closed,
 }
 
 /// One queue, as a [`Connection`] hands it out.
@@ -380,6 +403,26 @@ pub enum QueueError {
         /// The name that was asked for.
         vhost: String,
     },
+    /// TLS was refused, by the broker or by us.
+    #[error("no trusted connection to the broker at {address}: {reason}")]
+    Untrusted {
+        /// Host and port.
+        address: String,
+        /// Whose certificate is at fault, and why.
+        reason: String,
+    },
+    /// A file with a certificate or a key cannot be used.
+    #[error("cannot {action}")]
+    Tls {
+        /// What was tried.
+        action: String,
+        /// Why it did not work.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("a client certificate needs both --amqp-cert and --amqp-key")]
+    TlsPair,
     /// The address is malformed.
     #[error("the AMQP URI is malformed: {0}; write amqp://user:password@host:port/vhost")]
     Uri(String),

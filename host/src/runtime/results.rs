@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt, stream};
 
 use crate::{
     channel::{Channel, Receiver},
+    directive::JobError,
     queue::{Acker, Delivery, QueueError},
     task::{
         AnyTaskResult, Cause, ExecutionError, OperationId, TaskOutcome, WorkerReport,
@@ -25,11 +26,19 @@ pub(crate) struct Loss {
 
 impl Loss {
     /// [`QueueError::NoSuchQueue`] if the queue was deleted or has expired, else [`QueueError::Closed`].
-    pub(crate) fn error(&self) -> QueueError {
+    fn error(&self) -> QueueError {
         if self.deleted.load(Ordering::Acquire) {
             QueueError::NoSuchQueue(self.queue.to_string())
         } else {
             QueueError::Closed
+        }
+    }
+
+    /// Names the queue where nothing more was known than that the stream has ended.
+    pub(crate) fn explain(&self, ended: JobError) -> JobError {
+        match ended {
+            JobError::Queue(QueueError::Closed) => self.error().into(),
+            other => other,
         }
     }
 }

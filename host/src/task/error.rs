@@ -37,6 +37,20 @@ pub struct ExecutionError {
 }
 
 /// The kinds of failure. Its text is what a message begins with: `ran longer than the limit of 5s`.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::task::Cause;
+///
+/// /// Whether more generous limits would help.
+/// fn ran_into_a_limit(cause: &Cause) -> bool {
+///     matches!(cause, Cause::Deadline { .. } | Cause::Memory { .. } | Cause::OutputTooLarge { .. })
+/// }
+///
+/// let cause = Cause::Deadline { limit: Duration::from_secs(5) };
+/// assert!(ran_into_a_limit(&cause));
+/// assert_eq!(cause.to_string(), "ran longer than the limit of 5s");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// The operation said that executing it again may succeed.
@@ -131,6 +145,19 @@ impl ExecutionError {
 }
 
 /// What follows a failure.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::task::{AfterFailure, ExecutionError};
+///
+/// /// How long to wait before the failed element is executed again, if at all.
+/// fn pause(failure: ExecutionError, attempt: u32) -> Result<Duration, ExecutionError> {
+///     match failure.after_attempt(attempt) {
+///         AfterFailure::Retry(pause) => Ok(pause),
+///         AfterFailure::Ignore(failure) | AfterFailure::Terminate(failure) => Err(failure),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterFailure {
     /// Another attempt, after a pause.

@@ -18,6 +18,14 @@ use super::{
 };
 
 /// Version of the format. A message of another version is refused.
+///
+/// ```
+/// use palfrey_host::task::{AnyTask, wire::{Message, VERSION, WireError}};
+///
+/// // What a later release might send.
+/// let message = [VERSION + 1, 0, 0, 0, 0];
+/// assert_eq!(AnyTask::decode(message.to_vec().into()), Err(WireError::Version(VERSION + 1)));
+/// ```
 pub const VERSION: u8 = 1;
 
 const PREFIX: usize = 1 + size_of::<u32>();
@@ -56,6 +64,14 @@ pub trait Message: Sized {
 }
 
 /// Bytes that are not a message.
+///
+/// ```
+/// use palfrey_host::task::{AnyTask, wire::{Message, WireError}};
+///
+/// let error = AnyTask::decode("???".into()).unwrap_err();
+/// assert_eq!(error, WireError::TooShort(3));
+/// assert_eq!(error.to_string(), "3 bytes are too few for a message");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Shorter than any message.
@@ -75,9 +91,17 @@ pub enum WireError {
     /// The header does not decode.
     #[error("the header is malformed: {0}")]
     Header(String),
+    /// Something follows a message that has no elements.
+    #[error("{bytes} bytes are left over behind the message, from byte {position} on")]
+    LeftOver {
+        /// How many.
+        bytes: usize,
+        /// Where they begin.
+        position: usize,
+    },
     /// The offsets do not describe the elements.
-    #[error("the elements are malformed")]
-    Elements(#[from] PackedError),
+    #[error("the elements are malformed: {0}")]
+    Elements(PackedError),
     /// A task without stages, or with a fold before its last one.
     #[error("the stages are malformed: {0}")]
     Stages(&'static str),
@@ -142,8 +166,18 @@ fn unframe<H: DeserializeOwned>(bytes: &Bytes) -> Result<(H, Bytes), WireError> 
     let length = u32::from_le_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     let rest = bytes.slice(PREFIX..);
     let header = rest.get(..length).ok_or(WireError::Cut { header: length, available: rest.len() })?;
-    let header = postcard::from_bytes(header).map_err(|error| WireError::Header(error.to_string()))?;
+    let header = Serializer::Postcard.from_bytes(header).map_err(|error| {
+        let position = error.position().map(|position| PREFIX + position as usize);
+        WireError::Header(position.map_or_else(|| error.to_string(), |position| format!("{error}, at byte {position}")))
+    })?;
     Ok((header, rest.slice(length..)))
+}
+
+fn nothing_left(message: &Bytes, rest: &Bytes) -> Result<(), WireError> {
+    match rest.len() {
+        0 => Ok(()),
+        bytes => Err(WireError::LeftOver { bytes, position: message.len() - bytes }),
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,7 +214,7 @@ impl Message for AnyTask {
             }
             Some(_) => {}
         }
-        let inputs = Packed::new(payload, ends)?;
+        let inputs = Packed::new(payload, ends).map_err(WireError::Elements)?;
         Ok(Self { routing_key, id, metadata, serializer, attempt, stages, inputs })
     }
 }
@@ -225,25 +259,60 @@ impl Message for AnyTaskResult {
         let (ResultHeader { routing_key, id, metadata, serializer, report, outcome }, payload) = unframe(&bytes)?;
         let outcome = match outcome {
             OutcomeHeader::Executed { ends, failed } => {
-                TaskOutcome::Executed { outputs: Packed::new(payload, ends)?, failed }
+                let outputs = Packed::new(payload, ends).map_err(WireError::Elements)?;
+                TaskOutcome::Executed { outputs, failed }
             }
-            OutcomeHeader::Failed(error) => TaskOutcome::Failed(error),
+            OutcomeHeader::Failed(error) => {
+                nothing_left(&bytes, &payload)?;
+                TaskOutcome::Failed(error)
+            }
         };
         Ok(Self { routing_key, id, metadata, serializer, report, outcome })
     }
 }
 
 /// Encodes a message that is all header, for types that carry no elements.
+///
+/// ```
+/// use palfrey_host::task::wire::{decode_header, encode_header};
+///
+/// let bytes = encode_header(&("at noon", 12_u8));
+/// assert_eq!(decode_header::<(String, u8)>(&bytes)?, ("at noon".to_owned(), 12));
+/// # Ok::<(), palfrey_host::task::wire::WireError>(())
+/// ```
 pub fn encode_header(header: &impl Serialize) -> Bytes {
     frame(header, &Bytes::new())
 }
 
 /// Reads what [`encode_header`] wrote.
 ///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::task::wire::{Message, WireError, decode_header, encode_header};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Note {
+///     text: String,
+/// }
+///
+/// impl Message for Note {
+///     fn encode(&self) -> Bytes {
+///         encode_header(self)
+///     }
+///
+///     fn decode(bytes: Bytes) -> Result<Self, WireError> {
+///         decode_header(&bytes)
+///     }
+/// }
+/// ```
+///
 /// # Errors
 /// As [`Message::decode`].
 pub fn decode_header<H: DeserializeOwned>(bytes: &Bytes) -> Result<H, WireError> {
-    unframe(bytes).map(|(header, _)| header)
+    let (header, rest) = unframe(bytes)?;
+    nothing_left(bytes, &rest)?;
+    Ok(header)
 }
 
 #[cfg(test)]

@@ -45,8 +45,12 @@
 //! `main_loop` does more: it keeps all slots busy, hears what workers are told and stops the jobs that were terminated, fails a
 //! job whose outputs are larger than a message may be, and finishes what is under way when it is told to stop.
 
+mod activity;
+mod control;
 mod executor;
+mod health;
 mod jobs;
+mod load;
 mod processing;
 mod suspects;
 
@@ -58,7 +62,15 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use self::processing::Processing;
+use self::{
+    activity::Activity,
+    control::Control,
+    processing::{PLUGIN_ROUNDS, Processing, REFUSED_ROUNDS},
+};
+pub use self::{
+    activity::Phase,
+    health::{HANGS, Health},
+};
 use crate::{
     channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
     config::Config,
@@ -83,7 +95,7 @@ const TERMINATED_FOR: Duration = Duration::from_secs(60);
 /// How long a worker that ends tries to hand back what it could not finish.
 const HANDING_BACK: Duration = Duration::from_secs(2);
 
-/// What every worker is told.
+/// What every worker is told, and every orchestrator that has jobs.
 ///
 /// A [main loop](WorkerRuntime::main_loop) stops the job's running tasks within milliseconds and drops its queued ones. Jobs
 /// that fail or are dropped send it by themselves. This ends one by its ID, from anywhere:
@@ -102,6 +114,29 @@ pub enum WorkerIpc {
     Terminate {
         /// The job.
         routing_key: RoutingKey,
+    },
+    /// Somebody asks who is there. Whoever hears it [answers](crate::presence::Answer).
+    Report {
+        /// The leased channel for the answers.
+        reply_to: RoutingKey,
+    },
+    /// The orchestrator of this job is to end it.
+    Cancel {
+        /// The job.
+        routing_key: RoutingKey,
+        /// Who wants that.
+        by: String,
+        /// The leased channel on which the orchestrator says that it will.
+        reply_to: RoutingKey,
+    },
+    /// This worker is to finish what it has, and end.
+    Drain {
+        /// Its identity.
+        worker: String,
+        /// Who wants that.
+        by: String,
+        /// The leased channel on which the worker says that it will.
+        reply_to: RoutingKey,
     },
 }
 
@@ -172,6 +207,7 @@ pub struct WorkerRuntime {
     slots: Arc<Semaphore>,
     drain_timeout: Duration,
     identity: Arc<str>,
+    activity: Arc<Activity>,
     /// Identity of the process in results: workers on one engine are one to whoever counts slots.
     process: Arc<str>,
 }
@@ -187,6 +223,11 @@ impl WorkerRuntime {
         let channels = ChannelFactory::new(connection, config.prefetch());
         let engine = Engine::new(&config.engine())?;
         let plugins = open_plugins(&channels, &engine, config).await?;
+        if config.trust.is_empty() {
+            tracing::warn!(
+                "executing every plugin that is deployed, whoever deployed it; `--trust KEYFILE` limits that"
+            );
+        }
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
         Ok(Self::new(channels, tasks, plugins, engine, config.drain_timeout))
     }
@@ -200,12 +241,13 @@ impl WorkerRuntime {
     ) -> Self {
         let slots = Arc::new(Semaphore::new(engine.slots()));
         let identity = new_identity();
-        Self { channels, tasks, plugins, engine, slots, drain_timeout, process: identity.clone(), identity }
+        let (process, activity) = (identity.clone(), Arc::new(Activity::begin()));
+        Self { channels, tasks, plugins, engine, slots, drain_timeout, identity, activity, process }
     }
 
     /// Another worker on the same engine.
     pub(crate) fn renamed(&self) -> Self {
-        Self { identity: new_identity(), ..self.clone() }
+        Self { identity: new_identity(), activity: Arc::new(Activity::begin()), ..self.clone() }
     }
 
     /// Identity of this worker in logs.
@@ -276,20 +318,21 @@ impl WorkerRuntime {
     async fn stages(&self, task: &AnyTask) -> Result<Stages, Unavailable> {
         let mut stages = Vec::with_capacity(task.stages.len());
         for stage in &task.stages {
-            match self.plugins.get(&stage.digest).await {
+            match self.plugins.get(stage.operation.plugin(), &stage.digest).await {
                 Ok(plugin) => stages.push((stage.clone(), plugin, self.engine.limits_for(&stage.operation))),
                 Err(error) => {
-                    let may_come = matches!(
-                        error,
+                    let rounds = match error {
                         PluginError::Component(
-                            ComponentError::Missing { .. } | ComponentError::Store(_) | ComponentError::Closed
-                        )
-                    );
+                            ComponentError::Missing { .. } | ComponentError::Store(_) | ComponentError::Closed,
+                        ) => PLUGIN_ROUNDS,
+                        PluginError::Untrusted(_) => REFUSED_ROUNDS,
+                        _ => 0,
+                    };
                     let error = ExecutionError {
                         causes: error_chain(&error),
                         ..ExecutionError::new(stage.operation.clone(), Cause::PluginUnavailable, error.to_string())
                     };
-                    return Err(Unavailable { error, may_come });
+                    return Err(Unavailable { error, rounds });
                 }
             }
         }
@@ -304,9 +347,10 @@ impl WorkerRuntime {
     ) -> (TaskOutcome, Duration) {
         let cancel = cancel.child_token();
         let _stop = cancel.clone().drop_guard();
-        let task = task.clone();
+        let (task, activity) = (task.clone(), self.activity.clone());
         self.engine
             .run(move || {
+                let _running = activity.start(&task.routing_key);
                 let started = Instant::now();
                 let outcome =
                     if cancel.is_cancelled() { cancelled(&task) } else { executor::execute(&task, &stages, &cancel) };
@@ -374,8 +418,8 @@ impl WorkerRuntime {
         WorkerReport { worker: self.process.to_string(), slots, execution }
     }
 
-    /// Takes tasks and executes them until `shutdown` is ready. Then no more are taken, those that have not begun are handed
-    /// back, and those that run are finished, or handed back as well when [`Config::drain_timeout`] is over. Dropping the
+    /// Takes tasks and executes them until `shutdown` is ready, or an operator wants this worker to
+    /// [end](crate::Runtime::drain). Then no more are taken, those that have not begun are handed back, and those that run are finished, or handed back as well when [`Config::drain_timeout`] is over. Dropping the
     /// future instead stops the guests, and the broker gives their tasks to other workers.
     ///
     /// # Errors
@@ -391,22 +435,36 @@ impl WorkerRuntime {
         let processing = Processing::new(self.clone());
         let mut reaper = tokio::time::interval(TERMINATED_FOR);
         let mut under_way = JoinSet::new();
+        let mut control = Control::new(self, processing.clone());
+        let drain = control.drain();
+        let shutdown = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = drain.cancelled() => {}
+            }
+        };
+        tokio::pin!(shutdown);
         // A worker that was started because another one died looks for the reason before it begins with anything else.
         let permits = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).collect();
         under_way.spawn(processing.clone().watch_suspects(permits));
+        self.activity.enter(Phase::Taking);
         tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => {
-                    tracing::info!(worker = %self.identity, under_way = under_way.len().saturating_sub(1), "taking no more tasks");
+                    self.activity.enter(Phase::Draining);
+                    let under_way = under_way.len().saturating_sub(1);
+                    tracing::info!(worker = %self.identity, under_way, "taking no more tasks");
                     break;
                 }
                 message = ipc.next() => match message {
-                    Some(WorkerIpc::Terminate { routing_key }) => terminate(&processing, &routing_key),
+                    // All but the one that watches for suspects are tasks.
+                    Some(message) => control.hear(message, under_way.len().saturating_sub(1)),
                     // An error, if the connection was closed rather than the channel deleted.
                     None => ipc = self.get_ipc_receiver().await?,
                 },
+                () = control.keep_beating() => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
                 _ = reaper.tick() => processing.jobs.reap(Instant::now()),
                 delivery = tasks.next() => match delivery {
@@ -430,21 +488,25 @@ impl WorkerRuntime {
             tokio::select! {
                 ended = under_way.join_next() => match ended {
                     Some(ended) => check(ended),
-                    None => return Ok(()),
+                    None => break,
                 },
-                Some(WorkerIpc::Terminate { routing_key }) = ipc.next() => terminate(&processing, &routing_key),
-                () = &mut limit, if !processing.over.is_cancelled() => {
-                    let (under_way, limit) = (under_way.len(), self.drain_timeout);
-                    tracing::warn!(under_way, "handing back what is not finished after {limit:?}");
+                Some(message) = ipc.next() => control.hear(message, under_way.len()),
+                () = control.keep_beating() => {}
+                () = &mut limit => {
+                    if processing.over.is_cancelled() {
+                        // Nothing waits for a broker that does not answer: it hands on by itself what is not settled.
+                        under_way.shutdown().await;
+                        return Ok(());
+                    }
+                    let under_way = under_way.len();
+                    tracing::warn!(under_way, "handing back what is not finished after {:?}", self.drain_timeout);
                     processing.over.cancel();
-                }
-                // Nothing waits for a broker that does not answer: it hands on by itself what is not settled.
-                () = tokio::time::sleep(HANDING_BACK), if processing.over.is_cancelled() => {
-                    under_way.shutdown().await;
-                    return Ok(());
+                    limit.as_mut().reset(Instant::now() + HANDING_BACK);
                 }
             }
         }
+        control.finish().await;
+        Ok(())
     }
 
     /// The deliveries of tasks, from a queue that is made unless it exists.
@@ -472,8 +534,8 @@ type Stages = Vec<(Stage, Plugin, Limits)>;
 /// A plugin that a worker does not have.
 struct Unavailable {
     error: ExecutionError,
-    /// Whether it may come yet, or be there on other workers.
-    may_come: bool,
+    /// How often the task is handed on, because the plugin may come yet, or other workers may have or trust it.
+    rounds: u32,
 }
 
 fn new_identity() -> Arc<str> {

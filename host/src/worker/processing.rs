@@ -35,7 +35,10 @@ const TRUSTED: u32 = 2;
 const PLUGIN: Duration = Duration::from_secs(5);
 
 /// How often a task is handed on because its plugin was not there: some minutes in all.
-const PLUGIN_ROUNDS: u32 = 60;
+pub(super) const PLUGIN_ROUNDS: u32 = 60;
+
+/// How often a task is handed on because its plugin was not trusted: others may trust other keys. Some seconds in all.
+pub(super) const REFUSED_ROUNDS: u32 = 5;
 
 /// How often a task in another version's format is handed on: as long as an upgrade of all workers may take, ten minutes.
 const FORMAT_ROUNDS: u32 = 300;
@@ -203,20 +206,19 @@ impl Processing {
             }
             loaded = tokio::time::timeout(PLUGIN, self.worker.stages(task)) => loaded,
         };
-        let unavailable = match loaded {
+        let (unavailable, rounds) = match loaded {
             Ok(Ok(stages)) => return Some((Ok(stages), running)),
-            Ok(Err(Unavailable { error, may_come: false })) => return Some((Err(error), running)),
-            Ok(Err(Unavailable { error, .. })) => error,
+            Ok(Err(Unavailable { error, rounds })) => (error, rounds),
             Err(_) => {
                 let message = format!("it was not loaded within {PLUGIN:?}");
-                ExecutionError::new(last_operation(task), Cause::PluginUnavailable, message)
+                (ExecutionError::new(last_operation(task), Cause::PluginUnavailable, message), PLUGIN_ROUNDS)
             }
         };
-        let Some(first) = self.rounds_left(moves, PLUGIN_ROUNDS) else { return Some((Err(unavailable), running)) };
+        let Some(first) = self.rounds_left(moves, rounds) else { return Some((Err(unavailable), running)) };
         if first {
             tracing::warn!(error = %unavailable, "handing on a task to other workers; it comes again in {DELAY:?}");
         }
-        self.hand_on(running.end(), "the worker did not have the plugin").await;
+        self.hand_on(running.end(), &unavailable.to_string()).await;
         None
     }
 

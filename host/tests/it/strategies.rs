@@ -214,13 +214,13 @@ async fn an_element_that_is_retried_immediately_does_not_pause() {
 
 #[tokio::test]
 async fn an_element_that_is_retried_after_a_while_pauses_each_time() {
-    let delay = Duration::from_millis(20);
-    check_retries(RetryStrategy::After { max_retries: 3, delay }, 3, delay * 3).await;
+    let duration = Duration::from_millis(20);
+    check_retries(RetryStrategy::After { max_retries: 3, duration }, 3, duration * 3).await;
 }
 
 #[tokio::test]
 async fn an_element_that_is_retried_exponentially_pauses_longer_each_time_up_to_a_limit() {
-    let [min_delay, max_delay] = [10, 30].map(Duration::from_millis);
-    let retry = RetryStrategy::Exponential { max_retries: 4, min_delay, max_delay };
+    let [min_duration, max_duration] = [10, 30].map(Duration::from_millis);
+    let retry = RetryStrategy::Exponential { max_retries: 4, min_duration, max_duration };
     check_retries(retry, 4, Duration::from_millis(10 + 20 + 30 + 30)).await;
 }

@@ -1,11 +1,10 @@
 //! Words and texts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use palfrey_sdk::{Monoid, Operation, RemoteExecute, Result, Schema};
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
-
-mod words;
 
 palfrey_sdk::registry!(WordCount, MergeCounts, Concat, CharToString);
 
@@ -21,7 +20,12 @@ impl Operation for WordCount {
     type Output = BTreeMap<String, u64>;
 
     fn execute(&self, text: String) -> Result<BTreeMap<String, u64>> {
-        Ok(words::count(&text))
+        let mut counts: HashMap<_, _, FxBuildHasher> = HashMap::default();
+        let between_words = |char: char| !char.is_alphanumeric() && char != '_';
+        for word in text.split(between_words).filter(|word| !word.is_empty()) {
+            *counts.entry(word).or_default() += 1;
+        }
+        Ok(counts.into_iter().map(|(word, count)| (word.to_owned(), count)).collect())
     }
 }
 

@@ -4,6 +4,8 @@
 //! By hand: `cargo xtask plugins`, `cargo build --bin palfrey`, `cargo test -p palfrey-tests --test faults`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod brokers;
+mod jobs;
 mod networks;
 mod processes;
 

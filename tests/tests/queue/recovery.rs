@@ -214,6 +214,6 @@ async fn queues_are_declared_as_their_kinds_promise() -> Result<()> {
         connection.close().await?;
     }
     let queues = blocking(&node, |node| node.ctl(["list_queues", "--no-table-headers", "name"])).await?;
-    assert_eq!(queues.lines().count(), 4, "tasks, their dead letters, the log and its mark: {queues}");
+    assert_eq!(queues.lines().count(), 6, "tasks with what goes with them (4), the log and its mark: {queues}");
     Ok(())
 }

@@ -46,6 +46,7 @@ struct Subscription {
     consumer: lapin::Consumer,
     /// The queue from which it reads.
     queue: ShortString,
+    connection: Arc<lapin::Connection>,
 }
 
 /// Why a subscription does not go on.
@@ -68,7 +69,13 @@ impl Receiver {
 
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
         loop {
-            match self.hand_over(&mut subscription, &deliveries).await {
+            let (link, connection) = (self.link.clone(), subscription.connection.clone());
+            let ended = tokio::select! {
+                biased;
+                ended = self.hand_over(&mut subscription, &deliveries) => ended,
+                () = link.lost(&connection) => End::Lost,
+            };
+            match ended {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
                 End::Unwanted if self.spec.kind == QueueKind::Log => return,
                 End::Unwanted => return subscription.end().await,
@@ -107,10 +114,12 @@ impl Receiver {
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
                 let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
                 let consumer = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
-                Ok(Subscription { channel: Arc::new(channel), consumer, queue })
+                Ok((Arc::new(channel), consumer, queue))
             }
         };
-        self.link.on_channel(&self.spec.name, "receive from", work).await
+        let ((channel, consumer, queue), connection) =
+            self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
+        Ok(Subscription { channel, consumer, queue, connection })
     }
 
     /// The next message, if there is one now, on a channel of its own.

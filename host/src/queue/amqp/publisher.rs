@@ -107,15 +107,21 @@ impl Driver {
                 };
             }
             let confirmed = self.durability == Durability::Confirmed;
-            let opened = self.link.on_channel(self.exchange.as_str(), "publish to", |channel| async move {
+            let opened = self.link.on_channel_of(self.exchange.as_str(), "publish to", |channel| async move {
                 if confirmed {
                     channel.confirm_select(ConfirmSelectOptions::default()).await?;
                 }
                 Ok(channel)
             });
             match opened.await {
-                Ok(channel) => {
-                    if let Some(error) = self.drive(&channel).await {
+                Ok((channel, connection)) => {
+                    let link = self.link.clone();
+                    let ended = tokio::select! {
+                        biased;
+                        ended = self.drive(&channel) => ended,
+                        () = link.lost(&connection) => None,
+                    };
+                    if let Some(error) = ended {
                         self.give_up_if_final(&error);
                     }
                 }
@@ -187,7 +193,7 @@ impl Driver {
             properties = properties.with_headers(headers.clone());
         }
         // Fanouts with nobody behind are no failure; a queue that does not exist is one.
-        let mandatory = confirmed && self.exchange.as_str().is_empty();
+        let mandatory = confirmed && self.exchange.as_str() == topology::EXCHANGE;
         let options = BasicPublishOptions { mandatory, ..Default::default() };
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());

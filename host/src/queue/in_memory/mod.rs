@@ -29,8 +29,8 @@ use shared::{Message, ReceiverId, Shared, Tag};
 use tokio::task::coop;
 
 use super::{
-    Acker, Connection, Delivery, MAX_MESSAGE, NothingToSettle, Publisher, QueueError, QueueHandle, QueueKind,
-    QueueSpec, QueueStatus,
+    Acker, Condition, Connection, Delivery, MAX_MESSAGE, NothingToSettle, Publisher, QueueError, QueueHandle,
+    QueueKind, QueueSpec, QueueStatus,
 };
 
 /// A connection to a broker that lives in this process, and goes away with its last connection.
@@ -84,6 +84,10 @@ impl Connection for InMemory {
 
     fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle> {
         Arc::new(Handle { session: self.session.clone(), spec: spec.clone() })
+    }
+
+    fn condition(&self) -> Condition {
+        if self.session.is_closed() { Condition::Closed } else { Condition::Connected }
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {

@@ -46,8 +46,8 @@ fn the_numbers_of_a_retry_strategy_are_bounded() {
     let (index, failure) = plugin().fold(&call("fail-transiently", "5"), &inputs()).unwrap().unwrap_err();
     let retry = RetryStrategy::Exponential {
         max_retries: 10_000,
-        min_delay: Duration::from_millis(5),
-        max_delay: Duration::from_secs(24 * 60 * 60),
+        min_duration: Duration::from_millis(5),
+        max_duration: Duration::from_secs(24 * 60 * 60),
     };
     assert_eq!((index, failure.kind), (1, FailureKind::Transient { retry, exhausted: FatalStrategy::Ignore }));
 }
