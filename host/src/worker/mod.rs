@@ -454,7 +454,8 @@ impl WorkerRuntime {
                 biased;
                 () = &mut shutdown => {
                     self.activity.enter(Phase::Draining);
-                    tracing::info!(worker = %self.identity, under_way = under_way.len().saturating_sub(1), "taking no more tasks");
+                    let under_way = under_way.len().saturating_sub(1);
+                    tracing::info!(worker = %self.identity, under_way, "taking no more tasks");
                     break;
                 }
                 message = ipc.next() => match message {
