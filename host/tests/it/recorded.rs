@@ -179,6 +179,7 @@ fn records_of_the_registry() {
         description,
         imports: vec!["palfrey:plugin/context@0.1.0".into()],
         force: false,
+        signature: None,
     };
     check("registry-1/activate", Action::Activate(activation));
     check("registry-1/undeploy", Action::Undeploy { plugin: "arith".into() });
