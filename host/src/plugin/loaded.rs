@@ -45,9 +45,9 @@ pub struct Plugins {
 /// ```
 /// use palfrey_host::{plugin::{PluginError, Plugins}, task::Digest};
 ///
-/// /// Whether a worker with these plugins can execute a component now.
+/// /// Whether a worker with these plugins can execute a component of `arith` now.
 /// async fn is_ready(plugins: &Plugins, digest: &Digest) -> bool {
-///     match plugins.get(digest).await {
+///     match plugins.get("arith", digest).await {
 ///         Ok(_) => true,
 ///         Err(PluginError::Component(error)) => {
 ///             println!("not yet: {error}");
