@@ -24,6 +24,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// Frames that may be under way within the proxy, in each direction of each connection.
 const UNDER_WAY: usize = 4096;
 
+/// So much earlier than it should something may pass.
+const SLACK: Duration = Duration::from_millis(10);
+
 /// What the proxy does with what it is given.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Conduct {
@@ -233,8 +236,9 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, direction: Directio
         }
     };
     let writing = async {
+        let mut free = Instant::now();
         while let Some((at, frame)) = arrived.recv().await {
-            may_pass(shared, at, frame.len()).await;
+            may_pass(shared, at, frame.len(), &mut free).await;
             let side = shared.springs(direction, &frame);
             if side != Some(Side::Before) {
                 to.write_all(&frame).await?;
@@ -245,14 +249,14 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, direction: Directio
             }
         }
         // The end is as silent as everything else.
-        may_pass(shared, Instant::now(), 0).await;
+        may_pass(shared, Instant::now(), 0, &mut free).await;
         Ok(())
     };
     tokio::try_join!(reading, writing).map(drop)
 }
 
-/// Waits until something may be passed on that came at some time.
-async fn may_pass(shared: &Shared, at: Instant, length: usize) {
+/// Waits until something may be passed on that came at some time. A throttled line is free again when it has passed.
+async fn may_pass(shared: &Shared, at: Instant, length: usize, free: &mut Instant) {
     let mut conduct = shared.conduct.subscribe();
     loop {
         let current = *conduct.borrow_and_update();
@@ -260,8 +264,15 @@ async fn may_pass(shared: &Shared, at: Instant, length: usize) {
             Conduct::Forward | Conduct::Refuse => return,
             Conduct::Silence => None,
             Conduct::Delay(delay) => Some(at + delay),
-            Conduct::Throttle(rate) => Some(Instant::now() + Duration::from_secs_f64(length as f64 / f64::from(rate))),
+            Conduct::Throttle(rate) => {
+                *free = (*free).max(Instant::now()) + Duration::from_secs_f64(length as f64 / f64::from(rate));
+                Some(*free)
+            }
         };
+        // A pause of its own for each frame would cost more than it is to last.
+        if due.is_some_and(|due| due < Instant::now() + SLACK) {
+            return;
+        }
         let passes = async {
             match due {
                 Some(due) => sleep_until(due).await,

@@ -85,7 +85,6 @@ async fn a_slow_network_costs_time_and_nothing_else() {
     far.network.conduct(Conduct::Delay(Duration::from_millis(200)));
     narrow.network.conduct(Conduct::Throttle(1_000_000));
     let cast = Cast::with(&scene, vec![far, narrow]).await;
-    cast.program.network.conduct(Conduct::Delay(Duration::from_millis(200)));
     cast.all_is_well(&scene).await;
 }
 
