@@ -85,6 +85,7 @@ pub struct Event {
 ///         EventKind::Deployed(digest) => format!("deployed {}", digest.short()),
 ///         EventKind::RolledBack(digest) => format!("went back to {}", digest.short()),
 ///         EventKind::Undeployed => "undeployed all of it".to_owned(),
+///         EventKind::Signed(digest) => format!("signed {}", digest.short()),
 ///     };
 ///     format!("{} {what} at {}", event.who, event.when)
 /// }

@@ -115,6 +115,7 @@ pub enum Action {
 ///     description: plugin.description().clone(),
 ///     imports: plugin.imports().to_vec(),
 ///     force: false,
+///     signature: None,
 /// };
 /// let record = Record::new("ada@example", Action::Activate(activation));
 /// # }

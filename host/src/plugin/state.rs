@@ -29,7 +29,7 @@ use crate::task::{Digest, is_kebab_case};
 /// # let operations = vec![descriptor];
 /// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
 /// # let digest = Digest::of(b"the bytes of a component");
-/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false };
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None };
 /// let mut state = RegistryState::default();
 /// state.apply(0, &Record::new("ada", Action::Activate(activation)))?;
 /// assert_eq!(state.plugin("arith")?.active().map(|active| active.digest), Some(digest));
@@ -58,7 +58,7 @@ pub struct RegistryState {
 /// # let operations = vec![descriptor];
 /// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
 /// # let digest = Digest::of(b"the bytes of a component");
-/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false };
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None };
 /// let mut state = RegistryState::default();
 /// let plugin = "arith".to_owned();
 /// let deployment = Record::new("ada", Action::Activate(activation));
