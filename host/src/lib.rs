@@ -78,6 +78,7 @@ pub mod failpoint;
 pub mod plugin;
 pub mod queue;
 pub mod runtime;
+mod sync;
 pub mod task;
 pub mod worker;
 

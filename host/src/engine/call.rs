@@ -384,8 +384,8 @@ mod tests {
                     prop_assert!(failure.message.len() <= MAX_MESSAGE + '…'.len_utf8());
                     prop_assert!(failure.causes.len() <= MAX_CAUSES);
                     match failure.kind {
-                        FailureKind::Transient { retry: RetryStrategy::Exponential { max_retries, min_delay, max_delay }, .. } => {
-                            prop_assert!(max_retries <= MAX_RETRIES && min_delay <= MAX_DELAY && max_delay <= MAX_DELAY);
+                        FailureKind::Transient { retry: RetryStrategy::Exponential { max_retries, min_duration, max_duration }, .. } => {
+                            prop_assert!(max_retries <= MAX_RETRIES && min_duration <= MAX_DELAY && max_duration <= MAX_DELAY);
                         }
                         FailureKind::BadInput { config, position: Some(position) } => {
                             let length = if config { call.config.len() } else { element.map_or(0, |bytes| bytes.len()) };
