@@ -34,7 +34,7 @@ pub(crate) fn task() -> AnyTask {
 pub(crate) fn results() -> Vec<AnyTaskResult> {
     let causes = [
         Cause::Transient {
-            retry: RetryStrategy::After { max_retries: 3, delay: Duration::from_secs(1) },
+            retry: RetryStrategy::After { max_retries: 3, duration: Duration::from_secs(1) },
             exhausted: FatalStrategy::Ignore,
         },
         Cause::Panic { location: Some("src/lib.rs:1:2".to_owned()) },
