@@ -83,6 +83,7 @@ pub mod presence;
 pub mod queue;
 pub mod runtime;
 pub mod secret;
+mod sync;
 pub mod task;
 pub mod worker;
 

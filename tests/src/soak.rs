@@ -79,7 +79,8 @@ pub struct Usage {
 pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soaked {
     world.deploy(&["arith"]).await;
     // A line for each message would be a log of hundreds of megabytes.
-    let worker = world.start_worker(&["--slots", "2", "--log", "palfrey_host=error"]);
+    let worker =
+        world.start_worker(&["--slots", "2", "--log", "palfrey_host=info,palfrey_host::worker::processing=error"]);
     let connection = Arc::new(soon(Amqp::connect(world.uri(), AmqpOptions::default())).await.expect("a broker"));
     let spec = QueueSpec::new("default", QueueKind::Tasks);
     let bus = soon(connection.declare(&spec)).await.expect("the queue of tasks");

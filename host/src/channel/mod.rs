@@ -6,6 +6,7 @@
 
 mod coordinated;
 mod lease;
+mod record;
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 

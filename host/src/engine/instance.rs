@@ -17,7 +17,7 @@ use super::{
     error::{Interruption, Stopped},
     journal::Journal,
     limits::Limits,
-    slots::Permits,
+    permits::Permits,
     wasi::{Seed, Wasi},
 };
 #[cfg(debug_assertions)]

@@ -31,6 +31,7 @@ mod instance;
 mod journal;
 mod limits;
 mod load;
+mod permits;
 mod slots;
 mod ticker;
 mod wasi;
@@ -51,7 +52,8 @@ use self::{
     cache::Cache,
     context::Context,
     instance::{Answer, Request, State},
-    slots::{Permits, Slots},
+    permits::Permits,
+    slots::Slots,
     ticker::Ticker,
 };
 pub use self::{

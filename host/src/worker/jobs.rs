@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     queue::Acker,
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{RoutingKey, TaskId},
 };
 
@@ -53,6 +53,7 @@ pub(super) struct RunningTask<'a> {
     job: RoutingKey,
     task: TaskId,
     cancel: CancellationToken,
+    ended: bool,
 }
 
 impl RunningTask<'_> {
@@ -63,11 +64,15 @@ impl RunningTask<'_> {
 
     /// The task has ended, and these deliveries of it are to be settled. The latest one comes last; the others are stale,
     /// unless the task was sent twice.
-    pub(super) fn end(self) -> Vec<Box<dyn Acker>> {
+    pub(super) fn end(mut self) -> Vec<Box<dyn Acker>> {
         self.take()
     }
 
-    fn take(&self) -> Vec<Box<dyn Acker>> {
+    fn take(&mut self) -> Vec<Box<dyn Acker>> {
+        // Once only: by now the same task may have begun again.
+        if std::mem::replace(&mut self.ended, true) {
+            return Vec::new();
+        }
         let mut state = self.jobs.state();
         let Some(running) = state.running.get_mut(&self.job) else { return Vec::new() };
         let deliveries = running.tasks.remove(&self.task).unwrap_or_default();
@@ -106,7 +111,7 @@ impl Jobs {
             return Start::Adopted;
         }
         running.tasks.insert(task, vec![delivery]);
-        Start::Begun(RunningTask { jobs: self, job: job.clone(), task, cancel: running.cancel.clone() })
+        Start::Begun(RunningTask { jobs: self, job: job.clone(), task, cancel: running.cancel.clone(), ended: false })
     }
 
     /// Cancels the job's tasks under way, and says how many there were. Its later tasks do not start.
@@ -128,7 +133,7 @@ impl Jobs {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each section leaves the state whole, whatever panics.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -63,6 +63,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
+    let target = workspace.target().join("interleavings").display().to_string();
+    let manifest = "tests/interleavings/Cargo.toml";
+    let interleavings = workspace.cargo(["test", "--manifest-path", manifest, "--target-dir", &target]);
+    suite.tests("interleavings", Runner::Cargo, interleavings)?;
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
     suite.tests("doc tests", Runner::Cargo, doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
     suite.step("documentation", || {

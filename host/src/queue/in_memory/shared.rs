@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
-use crate::queue::{DELIVERY_LIMIT, Move, QueueStatus};
+use crate::{
+    queue::{DELIVERY_LIMIT, Move, QueueStatus},
+    sync::{Mutex, MutexGuard},
+};
 
 /// Messages that wait, and receivers that come for them. Receivers pull: a message is bound to nobody before it is taken,
 /// so that a receiver which is not polled keeps nothing from the others.
