@@ -111,6 +111,7 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// When something began that is there for so long, in UTC.
+#[expect(clippy::disallowed_methods, reason = "it is shown, and decides nothing")]
 pub(super) fn since(age: Duration) -> String {
     let began = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     humantime::format_rfc3339_seconds(began).to_string()

@@ -480,7 +480,7 @@ mod tests {
                     prop_assert_eq!(outcome.outputs.len(), index as usize);
                     let element = inputs.get(index as usize);
                     prop_assert!(element.is_some());
-                    prop_assert!(failure.message.len() <= MAX_MESSAGE + '…'.len_utf8());
+                    prop_assert!(failure.message.len() <= MAX_MESSAGE + " […]".len());
                     prop_assert!(failure.causes.len() <= MAX_CAUSES);
                     match failure.kind {
                         FailureKind::Transient { retry: RetryStrategy::Exponential { max_retries, min_duration, max_duration }, .. } => {
