@@ -22,6 +22,9 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 /// A broker that does not confirm the end by then is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Numbers of channels that are not used, so that those who ask for one at the same time do not come to the first again.
+const SPARE_CHANNELS: u16 = 128;
+
 /// How often work may end in a way that should pass, until the work is held to be the reason. The pauses amount to five
 /// seconds.
 const MAX_DOUBTS: u32 = 8;
@@ -121,7 +124,15 @@ impl Link {
         let mut doubts = 0;
         loop {
             let connection = self.connection().await?;
-            let attempt = async { work(connection.create_channel().await?).await };
+            let attempt = async {
+                let channel = connection.create_channel().await?;
+                if !is_fresh(&channel, &connection) {
+                    self.renew(&connection).await;
+                    // The supervisor sees to the end of this wait.
+                    std::future::pending::<()>().await;
+                }
+                work(channel).await
+            };
             let attempted = tokio::select! {
                 biased;
                 attempted = attempt => Some(attempted),
@@ -147,6 +158,14 @@ impl Link {
         }
     }
 
+    /// Ends a connection whose numbers of channels are used up, for the supervisor to make another one.
+    async fn renew(&self, connection: &lapin::Connection) {
+        debug!("the connection to the broker has used up its channels; it is made anew");
+        // Somebody else may have done so already.
+        tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "renewed".into())).await.ok();
+        self.suspicion.notify_one();
+    }
+
     /// Waits until the supervisor has ended the connection for good.
     pub(super) async fn closed(&self) {
         // An error means that the supervisor is gone, and the connection with it.
@@ -159,6 +178,17 @@ pub(super) fn is_access_refused(error: &QueueError) -> bool {
     let QueueError::Broker { source, .. } = error else { return false };
     let kind = source.downcast_ref::<lapin::Error>().map(lapin::Error::kind);
     matches!(kind, Some(ErrorKind::ProtocolError(refusal)) if refusal.get_id() == ACCESS_REFUSED)
+}
+
+/// Whether the number of a channel was not in use before on its connection. The client library tells a channel whose number
+/// is used a second time what the broker said when it closed the first: that some other queue does not exist, for instance.
+/// Numbers are given out in their order.
+fn is_fresh(channel: &Channel, connection: &lapin::Connection) -> bool {
+    let most = match connection.configuration().channel_max() {
+        0 => u16::MAX,
+        most => most,
+    };
+    channel.id() < most.saturating_sub(SPARE_CHANNELS)
 }
 
 /// What an error means for what was tried.
