@@ -109,6 +109,11 @@ impl Receiver {
             async move {
                 let queue = match kind {
                     QueueKind::Broadcast => topology::subscribe(&channel, name).await?,
+                    QueueKind::Lease => {
+                        // A broker that was killed may have kept the queue and forgotten what leads to it.
+                        topology::bind(&channel, name.clone()).await?;
+                        name
+                    }
                     _ => name,
                 };
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
