@@ -159,9 +159,7 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
     soon(sender.publish(good_task(&job, digest, 7), 7)).await.expect("a last task is sent");
     check(soon(answers.next()).await.expect("the last task is answered")).await;
 
-    // What was not confirmed when a connection was made anew is sent again, and may be there twice.
-    let letters = *dead.borrow();
-    assert!(letters - bad <= bad / 1000, "nothing but bad messages becomes a dead letter: {letters} of {bad}");
+    assert_eq!(*dead.borrow(), bad, "nothing but bad messages becomes a dead letter");
     drop(counter);
     let reasons = std::mem::take(&mut *reasons.lock().expect("nothing panics while it counts"));
     let usage = [before.expect("there are more messages than none"), usage(&worker)];

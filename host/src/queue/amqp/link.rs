@@ -44,6 +44,8 @@ pub(super) struct Link {
     state: watch::Receiver<State>,
     /// Tells the supervisor to look whether the connection is still there.
     suspicion: Arc<Notify>,
+    /// Tells the supervisor that the connection's numbers of channels are used up.
+    worn: Arc<Notify>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,10 +60,11 @@ impl Link {
     pub(super) async fn open(address: Address, name: String, end: CancellationToken) -> Result<Self, QueueError> {
         let connection = Arc::new(address.connect(&name).await?);
         let (state_in, state) = watch::channel(State::Up(connection.clone()));
-        let suspicion = Arc::new(Notify::new());
-        let supervisor = Supervisor { address, name, state: state_in, suspicion: suspicion.clone(), end };
+        let (suspicion, worn) = <(Arc<Notify>, Arc<Notify>)>::default();
+        let supervisor =
+            Supervisor { address, name, state: state_in, suspicion: suspicion.clone(), worn: worn.clone(), end };
         tokio::spawn(supervisor.run(connection));
-        Ok(Self { state, suspicion })
+        Ok(Self { state, suspicion, worn })
     }
 
     /// The connection, once there is one.
@@ -127,8 +130,8 @@ impl Link {
             let attempt = async {
                 let channel = connection.create_channel().await?;
                 if !is_fresh(&channel, &connection) {
-                    self.renew(&connection).await;
-                    // The supervisor sees to the end of this wait.
+                    self.worn.notify_one();
+                    // Until another connection takes its place.
                     std::future::pending::<()>().await;
                 }
                 work(channel).await
@@ -156,14 +159,6 @@ impl Link {
             }
             tokio::time::sleep(pauses.next().unwrap_or_default()).await;
         }
-    }
-
-    /// Ends a connection whose numbers of channels are used up, for the supervisor to make another one.
-    async fn renew(&self, connection: &lapin::Connection) {
-        debug!("the connection to the broker has used up its channels; it is made anew");
-        // Somebody else may have done so already.
-        tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "renewed".into())).await.ok();
-        self.suspicion.notify_one();
     }
 
     /// Waits until the supervisor has ended the connection for good.
@@ -236,7 +231,14 @@ struct Supervisor {
     name: String,
     state: watch::Sender<State>,
     suspicion: Arc<Notify>,
+    worn: Arc<Notify>,
     end: CancellationToken,
+}
+
+/// Why a connection is to be replaced.
+enum Over {
+    Lost,
+    Worn,
 }
 
 impl Supervisor {
@@ -244,38 +246,54 @@ impl Supervisor {
         let end = self.end.clone();
         let kept_up = async {
             loop {
-                self.until_lost(&connection).await;
-                self.state.send_replace(State::Down);
-                warn!(broker = %self.address, connection = self.name, "the connection to the broker is lost; reconnecting");
-                connection = Arc::new(self.reconnect().await);
-                info!(broker = %self.address, connection = self.name, "connected to the broker again");
-                self.state.send_replace(State::Up(connection.clone()));
+                match self.until_over(&connection).await {
+                    Over::Lost => {
+                        self.state.send_replace(State::Down);
+                        let (broker, name) = (&self.address, &self.name);
+                        warn!(%broker, connection = name, "the connection to the broker is lost; reconnecting");
+                        connection = Arc::new(self.reconnect().await);
+                        info!(%broker, connection = name, "connected to the broker again");
+                        self.state.send_replace(State::Up(connection.clone()));
+                    }
+                    Over::Worn => {
+                        let worn = std::mem::replace(&mut connection, Arc::new(self.reconnect().await));
+                        debug!(connection = self.name, "the connection has used up its channels and is replaced");
+                        self.state.send_replace(State::Up(connection.clone()));
+                        self.close(&worn).await;
+                    }
+                }
             }
         };
         tokio::select! {
             () = end.cancelled() => {}
             () = kept_up => {}
         }
+        self.close(&connection).await;
+        self.state.send_replace(State::Closed);
+    }
+
+    async fn close(&self, connection: &lapin::Connection) {
         if connection.status().connected() {
             let close = connection.close(200, "OK".into());
             if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, close).await, Ok(Ok(()))) {
                 debug!(broker = %self.address, connection = self.name, "the broker did not confirm the end");
             }
         }
-        self.state.send_replace(State::Closed);
     }
 
-    async fn until_lost(&self, connection: &lapin::Connection) {
+    async fn until_over(&self, connection: &lapin::Connection) -> Over {
         let mut events = connection.events_listener();
         while connection.status().connected() {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.report(event),
-                    None => return,
+                    None => return Over::Lost,
                 },
                 () = self.suspicion.notified() => {}
+                () = self.worn.notified() => return Over::Worn,
             }
         }
+        Over::Lost
     }
 
     fn report(&self, event: Event) {
