@@ -30,15 +30,6 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     plugins::build(workspace)?;
     step("building workers and faults", || workspace.cargo(["build", "--workspace", "--bins", "--examples"]).run())?;
-    strike(workspace, options)
-}
-
-/// A short run, for the suite. Everything is built.
-pub(crate) fn run_briefly(workspace: &Workspace) -> Result<()> {
-    strike(workspace, &Options { seed: 1, faults: 20, minutes: None })
-}
-
-fn strike(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut program = Program::typed_as(workspace.built("chaos"), "cargo xtask chaos");
     program = program.args(["--seed", &options.seed.to_string(), "--faults", &options.faults.to_string()]);
     if let Some(minutes) = options.minutes {

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod brokers;
+mod chaos;
 mod jobs;
 mod networks;
 mod processes;

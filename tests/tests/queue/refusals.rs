@@ -3,8 +3,10 @@
 use std::{
     net::{Ipv4Addr, TcpListener},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
+use futures::StreamExt;
 use palfrey_host::queue::{
     Connection, QueueError, QueueKind, QueueSpec,
     amqp::{Amqp, AmqpOptions},
@@ -98,4 +100,29 @@ async fn asking_for_queues_that_do_not_exist_uses_up_no_channels() {
     for asker in askers.collect::<Vec<_>>() {
         asker.await.unwrap();
     }
+}
+
+/// A receiver whose queue is deleted looks whether it is still there. The broker answers by closing the channel, while
+/// whoever drops the receiver does so as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_that_are_dropped_when_their_queues_are_deleted_cost_no_connection() {
+    let uri = palfrey_rabbitmq::shared_vhost().unwrap();
+    let connection = soon(Amqp::connect(&uri, AmqpOptions::default())).await.unwrap();
+    let queue = soon(connection.declare(&QueueSpec::new("tasks", QueueKind::Tasks))).await.unwrap();
+    soon(queue.publisher().await.unwrap().publish("held".into())).await.unwrap();
+    // It goes stale with the connection on which it came.
+    let held = soon(soon(queue.consumer(1)).await.unwrap().next()).await.unwrap();
+    for number in 0..200_u32 {
+        let lease = QueueSpec::new(format!("lease-{number}"), QueueKind::Lease);
+        let receiver = soon(soon(connection.declare(&lease)).await.unwrap().consumer(10)).await.unwrap();
+        soon(connection.delete(&lease)).await.unwrap();
+        // Each time a little later.
+        let moment = Instant::now() + number % 100 * Duration::from_micros(40);
+        while Instant::now() < moment {
+            tokio::task::yield_now().await;
+        }
+        drop(receiver);
+    }
+    assert!(!held.acker.is_stale());
+    held.acker.ack().await.unwrap();
 }

@@ -13,7 +13,7 @@ use self::{
     tally::{Runner, Tally},
 };
 use crate::{
-    chaos, plugins,
+    plugins,
     process::{Program, check_interrupted},
     requirements,
     step::timed,
@@ -59,7 +59,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let (runner, program) = runner(workspace)?;
         let program = program.env_unseen("CARGO_TARGET_DIR", workspace.target());
         suite.tests("tests", runner, program.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
-        suite.step("chaos, briefly", || chaos::run_briefly(workspace))?;
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }

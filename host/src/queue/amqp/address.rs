@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use anyhow::anyhow;
+use backon::{ExponentialBuilder, Retryable};
 use lapin::{
     ConnectionProperties, ErrorKind,
     tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig},
@@ -16,9 +17,10 @@ use crate::queue::QueueError;
 /// A broker that has not greeted us by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often to ask a broker that ends a connection over TLS without a word: the reset of a connection may overtake the
-/// alert that says which certificate is at fault.
-const TLS_ATTEMPTS: u32 = 5;
+/// How to ask a broker again that ends a connection over TLS without a word: the reset of a connection may overtake the
+/// alert that says which certificate is at fault. Pauses of 1.5 s altogether.
+const TLS_RETRY: ExponentialBuilder =
+    ExponentialBuilder::new().with_min_delay(Duration::from_millis(50)).with_max_times(5);
 
 /// In seconds. Shorter ones take a busy machine for a dead one.
 const HEARTBEAT: u16 = 10;
@@ -84,15 +86,20 @@ impl Address {
 
     /// Opens a connection that does not recover by itself.
     pub(super) async fn connect(&self, name: &str) -> Result<lapin::Connection, QueueError> {
-        let mut attempts = 1;
-        loop {
+        let attempt = || async {
             match tokio::time::timeout(CONNECT_TIMEOUT, self.attempt(name)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) if self.tls.is_some() && is_reset(&error) && attempts < TLS_ATTEMPTS => attempts += 1,
-                Ok(Err(error)) => return Err(self.refusal(error)),
-                Err(_) => return Err(self.unreachable(anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+                Ok(attempted) => attempted.map_err(Attempt::Failed),
+                Err(_) => Err(Attempt::Unanswered),
             }
-        }
+        };
+        let is_doubtful = |attempt: &Attempt| match attempt {
+            Attempt::Failed(error) => self.tls.is_some() && is_reset(error),
+            Attempt::Unanswered => false,
+        };
+        attempt.retry(TLS_RETRY).when(is_doubtful).await.map_err(|attempt| match attempt {
+            Attempt::Failed(error) => self.refusal(error),
+            Attempt::Unanswered => self.unreachable(anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
+        })
     }
 
     async fn attempt(&self, name: &str) -> lapin::Result<lapin::Connection> {
@@ -131,6 +138,12 @@ impl Address {
     fn unreachable(&self, source: anyhow::Error) -> QueueError {
         QueueError::Unreachable { address: self.to_string(), source }
     }
+}
+
+/// Why an attempt to connect came to nothing.
+enum Attempt {
+    Failed(lapin::Error),
+    Unanswered,
 }
 
 /// Whether the connection was ended without a word, as far as has arrived.

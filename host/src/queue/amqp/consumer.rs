@@ -21,7 +21,7 @@ use super::{
     link::Link,
     publisher::Outbox,
     short,
-    topology::{self, Names},
+    topology::{self, Named},
 };
 use crate::queue::{Acker, Delivery, Move, NothingToSettle, QueueError, QueueKind, QueueSpec, moves::moved};
 
@@ -296,11 +296,8 @@ impl Held {
             Err(QueueError::NoSuchQueue(_)) => {}
             done => return done,
         }
-        let names = Names::of(spec)?;
-        let declare = |channel: Channel| {
-            let names = &names;
-            async move { topology::declare(&channel, spec, names).await }
-        };
+        let named = Named::of(spec)?;
+        let declare = |channel| topology::declare(channel, named.clone());
         self.asking.on_channel(&spec.name, "declare", declare).await?;
         copy().await
     }

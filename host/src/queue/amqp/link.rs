@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::StreamExt;
 use lapin::{Channel, ErrorKind, Event};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinError,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -102,11 +105,13 @@ impl Link {
     }
 
     /// Opens a channel and works on it, again and again if the connection is lost meanwhile. `work` must be harmless to
-    /// repeat. `queue` and `action` tell the user what it was about.
+    /// repeat. Nobody has to wait for its end: what is begun goes on by itself. `queue` and `action` tell the user what it
+    /// was about.
     pub(super) async fn on_channel<T, F, W>(&self, queue: &str, action: &str, work: W) -> Result<T, QueueError>
     where
         W: Fn(Channel) -> F,
-        F: Future<Output = lapin::Result<T>>,
+        F: Future<Output = lapin::Result<T>> + Send + 'static,
+        T: Send + 'static,
     {
         let (done, _) = self.on_channel_of(queue, action, work).await?;
         Ok(done)
@@ -121,7 +126,8 @@ impl Link {
     ) -> Result<(T, Arc<lapin::Connection>), QueueError>
     where
         W: Fn(Channel) -> F,
-        F: Future<Output = lapin::Result<T>>,
+        F: Future<Output = lapin::Result<T>> + Send + 'static,
+        T: Send + 'static,
     {
         let mut pauses = BACKOFF.build();
         let mut doubts = 0;
@@ -134,7 +140,14 @@ impl Link {
                     // Until another connection takes its place.
                     std::future::pending::<()>().await;
                 }
-                work(channel).await
+                // The client library closes a channel that is dropped, and the broker may be closing it just then, with an
+                // error as its answer. Either takes the other's words for an offence, and ends the whole connection.
+                match tokio::spawn(work(channel)).await.map_err(JoinError::try_into_panic) {
+                    Ok(done) => done,
+                    Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                    // The runtime ends, and all that runs on it.
+                    Err(Err(_)) => std::future::pending().await,
+                }
             };
             let attempted = tokio::select! {
                 biased;

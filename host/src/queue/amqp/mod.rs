@@ -36,13 +36,13 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use lapin::{Channel, types::ShortString};
+use lapin::types::ShortString;
 use link::{Link, is_access_refused};
 use publisher::Outbox;
 pub use tls::TlsFiles;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use topology::Names;
+use topology::Named;
 
 use super::{
     Condition, Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus,
@@ -126,8 +126,7 @@ impl Amqp {
         let consuming = Link::open(address.clone(), format!("{name}, consuming"), end.clone()).await?;
         let publishing = Link::open(address.clone(), format!("{name}, publishing"), end.clone()).await?;
         let asking = Link::open(address, format!("{name}, asking"), end.clone()).await?;
-        let made = asking
-            .on_channel(topology::EXCHANGE, "declare", async |channel| topology::declare_exchange(&channel).await);
+        let made = asking.on_channel(topology::EXCHANGE, "declare", topology::declare_exchange);
         match made.await {
             // Who may not make it uses the one that is there.
             Err(error) if !is_access_refused(&error) => return Err(error),
@@ -159,40 +158,28 @@ impl Shared {
     }
 
     async fn declare(&self, spec: &QueueSpec) -> Result<(), QueueError> {
-        let names = Names::of(spec)?;
-        let work = |channel: Channel| {
-            let names = &names;
-            async move { topology::declare(&channel, spec, names).await }
-        };
-        match self.asking.on_channel(&spec.name, "declare", work).await {
+        let named = Named::of(spec)?;
+        let declare = |channel| topology::declare(channel, named.clone());
+        match self.asking.on_channel(&spec.name, "declare", declare).await {
             // Who may not make it uses the one that is there.
             Err(error) if is_access_refused(&error) => {
-                let work = |channel: Channel| {
-                    let names = &names;
-                    async move { topology::check(&channel, spec, names).await }
-                };
-                self.asking.on_channel(&spec.name, "use", work).await.map_err(|_| error)
+                let check = |channel| topology::check(channel, named.clone());
+                self.asking.on_channel(&spec.name, "use", check).await.map_err(|_| error)
             }
             declared => declared,
         }
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
-        let names = Names::of(spec)?;
-        let work = |channel: Channel| {
-            let names = &names;
-            async move { topology::delete(&channel, spec, names).await }
-        };
-        self.asking.on_channel(&spec.name, "delete", work).await
+        let named = Named::of(spec)?;
+        let delete = |channel| topology::delete(channel, named.clone());
+        self.asking.on_channel(&spec.name, "delete", delete).await
     }
 
     async fn status(&self, spec: &QueueSpec) -> Result<QueueStatus, QueueError> {
-        let names = Names::of(spec)?;
-        let work = |channel: Channel| {
-            let names = &names;
-            async move { topology::status(&channel, spec, names).await }
-        };
-        self.asking.on_channel(&spec.name, "inspect", work).await
+        let named = Named::of(spec)?;
+        let status = |channel| topology::status(channel, named.clone());
+        self.asking.on_channel(&spec.name, "inspect", status).await
     }
 
     fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<String, QueueSpec>> {

@@ -94,21 +94,23 @@ pub(super) fn begun(log: &str) -> Result<ShortString, QueueError> {
     short(&format!("{log}.begun"))
 }
 
-/// The queue of a spec by its name on the broker, and what goes with it.
-pub(super) struct Names {
+/// A queue with its name on the broker, and what goes with it.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    spec: QueueSpec,
     queue: ShortString,
     begun: Option<ShortString>,
 }
 
-impl Names {
+impl Named {
     pub(super) fn of(spec: &QueueSpec) -> Result<Self, QueueError> {
         let begun = (spec.kind == QueueKind::Log).then(|| begun(&spec.name)).transpose()?;
-        Ok(Self { queue: short(&spec.name)?, begun })
+        Ok(Self { spec: spec.clone(), queue: short(&spec.name)?, begun })
     }
 }
 
 /// Makes the exchange that leads to queues.
-pub(super) async fn declare_exchange(channel: &Channel) -> lapin::Result<()> {
+pub(super) async fn declare_exchange(channel: Channel) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, options, FieldTable::default()).await
 }
@@ -120,53 +122,53 @@ pub(super) async fn bind(channel: &Channel, queue: ShortString) -> lapin::Result
 }
 
 /// Fails if it does not exist.
-pub(super) async fn check(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
-    let name = names.queue.clone();
+pub(super) async fn check(channel: Channel, named: Named) -> lapin::Result<()> {
+    let Named { spec, queue: name, .. } = named;
     if spec.kind == QueueKind::Broadcast {
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         return channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await;
     }
-    check_queue(channel, name).await.map(drop)
+    check_queue(&channel, name).await.map(drop)
 }
 
-pub(super) async fn declare(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
-    let name = names.queue.clone();
+pub(super) async fn declare(channel: Channel, named: Named) -> lapin::Result<()> {
+    let Named { spec, queue: name, begun } = named;
     if spec.kind == QueueKind::Broadcast {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
         return channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await;
     }
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
-    if let Some(begun) = &names.begun {
+    if let Some(begun) = begun {
         let one_mark = table([("x-max-length", 1.into())]);
         channel.queue_declare(begun.clone(), options, one_mark).await?;
-        bind(channel, begun.clone()).await?;
+        bind(&channel, begun).await?;
     }
-    channel.queue_declare(name.clone(), options, arguments(spec)).await?;
-    bind(channel, name).await
+    channel.queue_declare(name.clone(), options, arguments(&spec)).await?;
+    bind(&channel, name).await
 }
 
-pub(super) async fn delete(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
-    let name = names.queue.clone();
+pub(super) async fn delete(channel: Channel, named: Named) -> lapin::Result<()> {
+    let Named { spec, queue: name, begun } = named;
     if spec.kind == QueueKind::Broadcast {
         return channel.exchange_delete(name, ExchangeDeleteOptions::default()).await;
     }
     channel.queue_delete(name, QueueDeleteOptions::default()).await?;
-    if let Some(begun) = &names.begun {
-        channel.queue_delete(begun.clone(), QueueDeleteOptions::default()).await?;
+    if let Some(begun) = begun {
+        channel.queue_delete(begun, QueueDeleteOptions::default()).await?;
     }
     Ok(())
 }
 
-pub(super) async fn status(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<QueueStatus> {
-    let name = names.queue.clone();
-    if spec.kind == QueueKind::Broadcast {
-        check(channel, spec, names).await?;
+pub(super) async fn status(channel: Channel, named: Named) -> lapin::Result<QueueStatus> {
+    if named.spec.kind == QueueKind::Broadcast {
+        check(channel, named).await?;
         return Ok(QueueStatus::default());
     }
-    let queue = check_queue(channel, name.clone()).await?;
-    if let Some(begun) = &names.begun {
-        let marks = check_queue(channel, begun.clone()).await?.message_count();
-        let messages = if marks == 0 { 0 } else { log_length(channel, name).await? };
+    let Named { queue: name, begun, .. } = named;
+    let queue = check_queue(&channel, name.clone()).await?;
+    if let Some(begun) = begun {
+        let marks = check_queue(&channel, begun).await?.message_count();
+        let messages = if marks == 0 { 0 } else { log_length(&channel, name).await? };
         return Ok(QueueStatus { messages, consumers: 0 });
     }
     Ok(QueueStatus { messages: queue.message_count().into(), consumers: queue.consumer_count().into() })
