@@ -13,16 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use palfrey_schedule::{BatchRule, FoldTree, Phase, Window};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
-use super::{
-    JobError, JobOptions, JobProgress,
-    batch::{BatchRule, MAX_BYTES},
-    fold_tree::FoldTree,
-    plan::Plan,
-    source::Source,
-};
+use super::{JobError, JobOptions, JobProgress, plan::Plan, source::Source};
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
@@ -32,15 +27,6 @@ use crate::{
         TaskOutcome, WorkerReport,
     },
 };
-
-/// Tasks in flight at the least, unless it is set: enough to find out about workers that have not answered yet.
-const MIN_WINDOW: usize = 64;
-
-/// Tasks in flight for each slot: one under execution, one prefetched, and two on their way.
-const TASKS_PER_SLOT: usize = 4;
-
-/// Bytes of inputs in flight, at the most. One task is always sent.
-const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
 
 /// Which part of the job a task stands for.
 #[derive(Debug, Clone)]
@@ -123,7 +109,7 @@ pub(crate) struct Job<'a> {
     ready: VecDeque<(u64, Bytes)>,
     /// What ends the job, once the reader has taken the outputs that were there before.
     failure: Option<JobError>,
-    tree: FoldTree,
+    tree: FoldTree<Bytes>,
     /// The identity, if the source was empty.
     empty: Option<Bytes>,
     deadline: Option<Instant>,
@@ -199,13 +185,11 @@ impl<'a> Job<'a> {
                 if let Some(result) = self.empty.take().or_else(|| self.tree.result(self.pulled).cloned()) {
                     return Ok(result);
                 }
-                if self.tree.len() == 0 {
+                if self.tree.is_empty() {
                     // The source was empty: a fold of nothing is the identity.
                     self.send(Piece::elements(0..0), Packed::default(), 0);
                 }
-                while let Some((range, partials)) = self.tree.take_run(true) {
-                    self.send_partials(range, partials);
-                }
+                self.combine(Phase::Complete { slots: self.slots() });
             }
             self.advance().await?;
         }
@@ -218,6 +202,10 @@ impl<'a> Job<'a> {
 
     fn in_flight(&self) -> usize {
         self.lease.sender.in_flight() + self.retries.len()
+    }
+
+    fn slots(&self) -> usize {
+        self.slots.values().sum()
     }
 
     fn folds(&self) -> bool {
@@ -256,17 +244,17 @@ impl<'a> Job<'a> {
     }
 
     async fn wait(&mut self) -> Event {
-        let slots = self.slots.values().sum::<usize>();
+        let slots = self.slots();
         let in_flight = self.in_flight();
-        let window = self.options.in_flight.map_or(MIN_WINDOW.max(TASKS_PER_SLOT * slots), usize::from);
-        let pulls = !self.source_ended && in_flight < window && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
+        let window = Window { tasks: self.options.in_flight.map(usize::from), slots };
+        let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
         let stall = (!self.stalled).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, deadline, .. } = self;
 
         let pull = poll_fn(|context| {
-            while batch.len() < size && batch.byte_len() < MAX_BYTES {
+            while batch.len() < size && batch.byte_len() < window.batch_bytes() {
                 match source.poll_next_into(context, *serializer, batch) {
                     Poll::Ready(Some(Ok(()))) => *pulled += 1,
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Pulled::Failed(error)),
@@ -300,8 +288,11 @@ impl<'a> Job<'a> {
         self.send(Piece::elements(range), inputs, 0);
     }
 
-    fn send_partials(&mut self, range: Range<u64>, partials: Packed) {
-        self.send(Piece { range, inputs: Inputs::Partials }, partials, 0);
+    /// Sends partial results that are worth combining now.
+    fn combine(&mut self, phase: Phase) {
+        while let Some((range, partials)) = self.tree.take_run(phase) {
+            self.send(Piece { range, inputs: Inputs::Partials }, partials.into_iter().collect(), 0);
+        }
     }
 
     fn send(&mut self, piece: Piece, inputs: Packed, attempt: u32) {
@@ -336,7 +327,8 @@ impl<'a> Job<'a> {
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {
-                    self.rule.observe(task.inputs.len(), outputs.bytes().len(), result.report.execution);
+                    let (elements, output) = (task.inputs.len(), outputs.bytes().len());
+                    self.rule.observe(elements, output, result.report.execution, self.slots());
                 }
                 self.take_outputs(task, piece, &outputs, failed, &result.report)?;
             }
@@ -373,10 +365,10 @@ impl<'a> Job<'a> {
             match outputs.get(0) {
                 Some(partial) if piece.range.is_empty() => self.empty = Some(partial),
                 Some(partial) => {
-                    self.tree.insert(piece.range.clone(), partial);
-                    if let Some((range, partials)) = self.tree.take_run(false) {
-                        self.send_partials(range, partials);
-                    }
+                    let bytes = partial.len();
+                    self.tree.insert(piece.range.clone(), partial, bytes);
+                    let is_idle = self.source_ended && self.in_flight() < self.slots();
+                    self.combine(if is_idle { Phase::Idle } else { Phase::Busy });
                 }
                 None => {}
             }
