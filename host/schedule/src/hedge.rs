@@ -19,7 +19,7 @@ pub const COMBINING: Duration = Duration::from_secs(1);
 pub struct Unanswered<I> {
     /// Its number.
     pub id: I,
-    /// How long ago it was sent.
+    /// How long ago it was sent, or the first slot had nothing to do, whichever is later: a slot is free for it since then.
     pub age: Duration,
     /// How long it takes in the mean to execute as many elements.
     pub expected: Duration,

@@ -4,7 +4,7 @@
 //! task is spawned, so that dropping the job ends it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future::poll_fn,
     ops::Range,
     task::Poll,
@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use palfrey_schedule::{BatchRule, FoldTree, Phase, Window};
+use palfrey_schedule::{BatchRule, COMBINING, FoldTree, HEDGE_EVERY, Phase, Unanswered, Window, second_copies};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ pub(crate) struct Piece {
     range: Range<u64>,
     /// What the task's inputs are.
     inputs: Inputs,
+    sent: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,12 @@ enum Inputs {
 }
 
 impl Piece {
+    fn new(range: Range<u64>, inputs: Inputs) -> Self {
+        Self { range, inputs, sent: Instant::now() }
+    }
+
     fn elements(range: Range<u64>) -> Self {
-        Self { range, inputs: Inputs::Elements }
+        Self::new(range, Inputs::Elements)
     }
 
     /// The elements at some positions of this piece's batch.
@@ -67,6 +72,8 @@ enum Event {
     Published(Result<(), QueueError>),
     Retry(Box<Retry>),
     Lost,
+    /// Time to look for tasks that are late.
+    Hedge,
     Stalled,
     TimedOut,
 }
@@ -102,6 +109,11 @@ pub(crate) struct Job<'a> {
     /// Slots of the workers that have been heard of.
     slots: HashMap<String, usize>,
     bytes_in_flight: usize,
+    /// Tasks that were sent a second time and have no result yet.
+    copied: HashSet<TaskId>,
+    /// Since when slots have had nothing to do.
+    idle_since: Option<Instant>,
+    next_hedge: Instant,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
     /// Tasks that wait for their next attempt.
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
@@ -149,6 +161,9 @@ impl<'a> Job<'a> {
             rule: BatchRule::new(options.batch_size),
             slots: HashMap::new(),
             bytes_in_flight: 0,
+            copied: HashSet::new(),
+            idle_since: None,
+            next_hedge: Instant::now(),
             publishing: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
@@ -235,6 +250,10 @@ impl<'a> Job<'a> {
                 Ok(())
             }
             Event::Lost => Err(QueueError::Closed.into()),
+            Event::Hedge => {
+                self.hedge();
+                Ok(())
+            }
             Event::Stalled => {
                 self.say_what_it_waits_for().await;
                 Ok(())
@@ -250,6 +269,10 @@ impl<'a> Job<'a> {
         let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
+        // A second copy helps on another worker, and only slots that have nothing else to do execute it.
+        let hedge = self.source_ended && in_flight > 0 && in_flight < slots && self.slots.len() > 1;
+        self.idle_since = hedge.then(|| self.idle_since.unwrap_or_else(Instant::now));
+        let next_hedge = self.next_hedge;
         let stall = (!self.stalled).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, deadline, .. } = self;
 
@@ -273,6 +296,7 @@ impl<'a> Job<'a> {
             Some(sent) = publishing.next() => Event::Published(sent),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
+            () = sleep_until(Some(next_hedge)), if hedge => Event::Hedge,
             () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
         }
     }
@@ -291,7 +315,31 @@ impl<'a> Job<'a> {
     /// Sends partial results that are worth combining now.
     fn combine(&mut self, phase: Phase) {
         while let Some((range, partials)) = self.tree.take_run(phase) {
-            self.send(Piece { range, inputs: Inputs::Partials }, partials.into_iter().collect(), 0);
+            self.send(Piece::new(range, Inputs::Partials), partials.into_iter().collect(), 0);
+        }
+    }
+
+    /// Sends late tasks a second time, for idle slots.
+    fn hedge(&mut self) {
+        let now = Instant::now();
+        self.next_hedge = now + HEDGE_EVERY;
+        let idle_since = self.idle_since.unwrap_or(now);
+        let unanswered = self.lease.sender.unanswered();
+        let idle = self.slots().saturating_sub(unanswered.len() + self.copied.len());
+        let tasks = unanswered.iter().map(|sent| Unanswered {
+            id: &sent.task,
+            // Before that it may have waited for a slot.
+            age: now - sent.tag.sent.max(idle_since),
+            expected: match sent.tag.inputs {
+                Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
+                Inputs::Partials => COMBINING,
+            },
+            copied: self.copied.contains(&sent.task.id),
+        });
+        for task in second_copies(tasks, idle) {
+            tracing::debug!(job = %task.routing_key, task = %task.id, "a task is late; an idle slot executes it as well");
+            self.copied.insert(task.id);
+            self.publishing.push(Box::pin(self.lease.sender.publish_copy(task)));
         }
     }
 
@@ -314,6 +362,7 @@ impl<'a> Job<'a> {
             self.last_result = Instant::now();
         }
         self.bytes_in_flight += task.inputs.bytes().len();
+        let piece = Piece { sent: Instant::now(), ..piece };
         self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
     }
 
@@ -323,6 +372,7 @@ impl<'a> Job<'a> {
         self.last_result = Instant::now();
         self.stalled = false;
         self.bytes_in_flight -= task.inputs.bytes().len();
+        self.copied.remove(&task.id);
         self.slots.insert(result.report.worker.clone(), result.report.slots as usize);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {

@@ -46,7 +46,7 @@ pub fn durations() -> [(&'static str, Durations); 5] {
     [
         ("1 µs", Durations::Constant(1e-6)),
         ("100 µs, exponential", Durations::Exponential(100e-6)),
-        ("10 ms, Pareto 1.5", Durations::Pareto { shape: 1.5, mean: 10e-3 }),
+        ("10 ms, Pareto 2.2", Durations::Pareto { shape: 2.2, mean: 10e-3 }),
         ("1 s, bimodal", Durations::Bimodal { short: 0.5, long: 5.5, part: 0.1 }),
         ("1 min, uniform", Durations::Uniform(30.0, 90.0)),
     ]
@@ -89,7 +89,10 @@ pub fn troubles() -> Vec<Scenario> {
             scenario.job.hedges = false;
         }),
         with("workers die every minute", &|scenario| scenario.cluster.deaths = Some((60.0, 5.0))),
-        with("elements of 64 KiB", &|scenario| scenario.job.input = 65536.0),
+        with("elements of 64 KiB", &|scenario| {
+            scenario.job.input = 65536.0;
+            scenario.job.elements = 500_000;
+        }),
         with("elements of 1 MiB", &|scenario| {
             scenario.job.input = 1048576.0;
             scenario.job.elements = 50_000;

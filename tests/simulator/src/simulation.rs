@@ -193,6 +193,7 @@ struct Simulation<'a> {
     heard: Vec<bool>,
     slots: usize,
     hedging: bool,
+    idle_since: Option<f64>,
     done: bool,
     // Figures.
     executed: Work,
@@ -245,6 +246,7 @@ pub fn simulate(cluster: &Cluster, job: &Job, seed: u64) -> Outcome {
         heard: vec![false; cluster.workers],
         slots: 0,
         hedging: false,
+        idle_since: None,
         done: false,
         executed: Work::default(),
         outcome: Outcome {
@@ -558,12 +560,14 @@ impl Simulation<'_> {
         }
         let idle = self.slots.saturating_sub(self.unanswered.len() + self.copies_under_way);
         let now = self.now;
+        self.idle_since = (idle > 0 && self.cluster.workers > 1).then(|| self.idle_since.unwrap_or(now));
+        let idle_since = self.idle_since.unwrap_or(now);
         let unanswered = self.unanswered.iter().map(|&id| {
             let task = &self.tasks[id];
             let elements = (task.range.end - task.range.start) as usize;
             Unanswered {
                 id,
-                age: Duration::from_secs_f64(now - task.sent),
+                age: Duration::from_secs_f64(now - task.sent.max(idle_since)),
                 expected: if task.partials { COMBINING } else { self.rule.expected(elements) },
                 copied: task.copied,
             }
