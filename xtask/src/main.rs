@@ -1,4 +1,4 @@
-//! What a developer does every day: `cargo xtask demo`, `cargo xtask test`, `cargo xtask plugins`.
+//! What a developer does every day: `cargo xtask demo`, `cargo xtask test`, `cargo xtask plugins`, `cargo xtask simulate`.
 //!
 //! It depends on next to nothing, so that it is built in seconds, and calls cargo and the programs that cargo builds.
 //! `process` runs them all and ends them all; `workspace` knows where things are; `requirements` installs what is missing.
@@ -10,6 +10,7 @@ mod demo;
 mod plugins;
 mod process;
 mod requirements;
+mod simulate;
 mod step;
 mod suite;
 mod workspace;
@@ -31,7 +32,8 @@ Examples:
   cargo xtask demo                   what Palfrey does, in memory
   cargo xtask demo --runtime amqp    the same over RabbitMQ
   cargo xtask test                   all checks and tests
-  cargo xtask plugins                builds the components";
+  cargo xtask plugins                builds the components
+  cargo xtask simulate               jobs on up to 10,000 modelled workers";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -44,6 +46,9 @@ enum Command {
     /// Builds all plugins, and the components that tests use, for WebAssembly
     #[command(after_help = plugins::EXAMPLES)]
     Plugins,
+    /// Simulates jobs on clusters of up to 10,000 workers, with the real decisions about batches, folds and second copies
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(simulate::Options),
 }
 
 /// As shells report a program that Ctrl-C has ended.
@@ -71,6 +76,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::Test => suite::run(&workspace),
         Command::Plugins => plugins::run(&workspace),
+        Command::Simulate(options) => simulate::run(&workspace, &options),
     }
 }
 
