@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-/// How often late tasks are looked for.
-pub const HEDGE_EVERY: Duration = Duration::from_millis(100);
+/// How long to wait until late tasks among so many are looked for again: a tenth of a second, and longer where looking takes
+/// a while.
+pub fn hedge_every(unanswered: usize) -> Duration {
+    let looking = Duration::from_micros(10).saturating_mul(u32::try_from(unanswered).unwrap_or(u32::MAX));
+    looking.max(Duration::from_millis(100))
+}
 
 /// A task is late when it has taken this many times as long as its elements take in the mean …
 const LATE: u32 = 3;

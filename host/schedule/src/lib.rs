@@ -14,5 +14,5 @@ mod window;
 
 pub use batch::{BatchRule, BatchSize};
 pub use fold_tree::{FoldTree, Phase};
-pub use hedge::{COMBINING, HEDGE_EVERY, Unanswered, second_copies};
+pub use hedge::{COMBINING, Unanswered, hedge_every, second_copies};
 pub use window::Window;

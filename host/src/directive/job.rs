@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use palfrey_schedule::{BatchRule, COMBINING, FoldTree, HEDGE_EVERY, Phase, Unanswered, Window, second_copies};
+use palfrey_schedule::{BatchRule, COMBINING, FoldTree, Phase, Unanswered, Window, hedge_every, second_copies};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
@@ -322,9 +322,9 @@ impl<'a> Job<'a> {
     /// Sends late tasks a second time, for idle slots.
     fn hedge(&mut self) {
         let now = Instant::now();
-        self.next_hedge = now + HEDGE_EVERY;
         let idle_since = self.idle_since.unwrap_or(now);
         let unanswered = self.lease.sender.unanswered();
+        self.next_hedge = now + hedge_every(unanswered.len());
         let idle = self.slots().saturating_sub(unanswered.len() + self.copied.len());
         let tasks = unanswered.iter().map(|sent| Unanswered {
             id: &sent.task,

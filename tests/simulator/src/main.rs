@@ -29,6 +29,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     fs::create_dir_all(&arguments.plots).with_context(|| format!("cannot create {}", arguments.plots.display()))?;
     let run = |scenario: Scenario| {
+        eprintln!("{} on {} workers", scenario.name, scenario.cluster.workers);
         let outcome = scenario.run(arguments.seed);
         (scenario, outcome)
     };

@@ -9,7 +9,7 @@ use std::{
 
 use fastrand::Rng;
 use palfrey_schedule::{
-    BatchRule, BatchSize, COMBINING, FoldTree, HEDGE_EVERY, Phase, Unanswered, Window, second_copies,
+    BatchRule, BatchSize, COMBINING, FoldTree, Phase, Unanswered, Window, hedge_every, second_copies,
 };
 
 use crate::{
@@ -539,7 +539,7 @@ impl Simulation<'_> {
         self.done = self.source_ended() && self.unanswered.is_empty();
         if self.source_ended() && self.job.hedges && !self.hedging {
             self.hedging = true;
-            self.schedule(self.now + HEDGE_EVERY.as_secs_f64(), Event::Hedge);
+            self.schedule(self.now + hedge_every(self.unanswered.len()).as_secs_f64(), Event::Hedge);
         }
     }
 
@@ -578,7 +578,7 @@ impl Simulation<'_> {
             self.outcome.copies += 1;
             self.publish(task, now);
         }
-        self.schedule(now + HEDGE_EVERY.as_secs_f64(), Event::Hedge);
+        self.schedule(now + hedge_every(self.unanswered.len()).as_secs_f64(), Event::Hedge);
     }
 
     fn note_memory(&mut self) {
