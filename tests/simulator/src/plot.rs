@@ -35,7 +35,7 @@ fn draw(path: &Path, title: &str, y: &str, most: f64, lines: &[Line]) -> Result<
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerLeft)
+        .position(SeriesLabelPosition::MiddleLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK)
         .draw()?;
