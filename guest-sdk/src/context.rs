@@ -53,6 +53,15 @@ pub fn attempt() -> u32 {
 }
 
 /// Reports how far the operation is with the element under way. A `total` of zero means that it is not known.
+///
+/// ```
+/// use palfrey_sdk::context;
+///
+/// for row in 0..3 {
+///     // What the operation is for.
+///     context::progress(row + 1, 3);
+/// }
+/// ```
 pub fn progress(done: u64, total: u64) {
     progress_in(done, total, "");
 }
@@ -60,6 +69,13 @@ pub fn progress(done: u64, total: u64) {
 /// Reports how far the operation is, counted in `unit`: a plural noun such as `rows` or `bytes`.
 ///
 /// Reports may be dropped: the last one of a short period wins.
+///
+/// ```
+/// use palfrey_sdk::context;
+///
+/// // A download that does not know how large the file is.
+/// context::progress_in(4096, 0, "bytes");
+/// ```
 pub fn progress_in(done: u64, total: u64, unit: &str) {
     #[cfg(target_family = "wasm")]
     crate::component::progress(done, total, unit);

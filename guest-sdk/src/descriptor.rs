@@ -3,6 +3,25 @@
 use crate::Serializer;
 
 /// What a plugin tells about one of its operations: [`RemoteExecute::descriptor`](crate::RemoteExecute::descriptor).
+///
+/// ```
+/// use palfrey_sdk::{Operation, RemoteExecute, Result};
+/// # use serde::{Deserialize, Serialize};
+///
+/// /// Doubles a number.
+/// #[derive(Serialize, Deserialize, RemoteExecute)]
+/// struct Double;
+/// # impl Operation for Double {
+/// #     type Input = u32;
+/// #     type Output = u64;
+/// #     fn execute(&self, number: u32) -> Result<u64> { Ok(u64::from(number) * 2) }
+/// # }
+///
+/// let descriptor = Double::descriptor();
+/// assert_eq!((descriptor.name, descriptor.summary), ("double", "Doubles a number."));
+/// assert_eq!(descriptor.output_schema.as_deref(), Some(r#"{"name":"u64","ty":"U64"}"#));
+/// assert_eq!(descriptor.config_schema, None, "it does not derive `Schema`");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     /// Its name, unique within the plugin.
@@ -22,6 +41,24 @@ pub struct Descriptor {
 }
 
 /// What can be done with an operation.
+///
+/// ```
+/// use palfrey_sdk::{Kind, Monoid, RemoteExecute, Result};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, RemoteExecute)]
+/// struct Largest;
+///
+/// // What implements `Monoid` is one; what implements `Operation` can only be mapped.
+/// impl Monoid for Largest {
+///     // ...
+/// #     type Elem = u8;
+/// #     fn empty(&self) -> u8 { 0 }
+/// #     fn combine(&self, left: u8, right: u8) -> Result<u8> { Ok(left.max(right)) }
+/// }
+///
+/// assert_eq!(Largest::descriptor().kind, Kind::Monoid);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// It maps one element to another.

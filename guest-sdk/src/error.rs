@@ -5,6 +5,13 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 /// Result of an operation.
+///
+/// ```
+/// fn hexadecimal(text: &str) -> palfrey_sdk::Result<u64> {
+///     Ok(u64::from_str_radix(text, 16)?)
+/// }
+/// assert_eq!(hexadecimal("2a").ok(), Some(42));
+/// ```
 pub type Result<T, E = OperationError> = std::result::Result<T, E>;
 
 /// How often, and after which pause, a transient failure is tried again.
@@ -72,6 +79,15 @@ impl RetryStrategy {
 }
 
 /// What a fatal failure of one element means for the job it belongs to.
+///
+/// ```
+/// use palfrey_sdk::{FatalError, FatalStrategy, TransientError};
+///
+/// assert_eq!(FatalError::msg("no such page").strategy(), FatalStrategy::Terminate);
+/// // A page that stays away is left out, when it was tried often enough.
+/// let error = TransientError::msg("the page is not there yet").with_exhausted(FatalStrategy::Ignore);
+/// assert_eq!(error.exhausted(), FatalStrategy::Ignore);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum FatalStrategy {
     /// The job ends with this failure, and its other tasks are stopped.

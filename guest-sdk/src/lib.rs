@@ -120,6 +120,39 @@ pub use blob::Blob;
 pub use descriptor::{Descriptor, Kind};
 pub use error::{FatalError, FatalStrategy, OperationError, Result, RetryStrategy, TransientError};
 pub use operation::{Monoid, Operation, RemoteExecute};
+/// Of a type that implements [`Operation`] or [`Monoid`]: see the trait for what it fills in.
+///
+/// ```
+/// use palfrey_sdk::{Operation, RemoteExecute, Result};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, RemoteExecute)]
+/// struct UpperCase;
+///
+/// impl Operation for UpperCase {
+///     // ...
+/// #     type Input = String;
+/// #     type Output = String;
+/// #     fn execute(&self, text: String) -> Result<String> { Ok(text.to_uppercase()) }
+/// }
+///
+/// assert_eq!(UpperCase::NAME, "upper-case");
+/// ```
 pub use palfrey_sdk_derive::RemoteExecute;
-pub use postcard_schema::{self, Schema};
+pub use postcard_schema;
+/// In this crate it is derived with the path under which a plugin finds it:
+///
+/// ```
+/// use palfrey_sdk::Schema;
+///
+/// #[derive(Schema)]
+/// #[postcard(crate = palfrey_sdk::postcard_schema)]
+/// struct Point {
+///     x: i32,
+///     y: i32,
+/// }
+///
+/// assert_eq!(Point::SCHEMA.name, "Point");
+/// ```
+pub use postcard_schema::Schema;
 pub use serializer::{CodecError, Serializable, Serializer, UnknownSerializer};

@@ -6,6 +6,21 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A value that can travel: everything that serde can write and read back. It is implemented by itself.
+///
+/// ```
+/// use palfrey_sdk::Serializable;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Line {
+///     number: u64,
+///     text: String,
+/// }
+///
+/// fn travels<T: Serializable>() {}
+/// travels::<Line>();
+/// travels::<Vec<(Line, Option<f64>)>>();
+/// ```
 pub trait Serializable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Serializable for T {}
@@ -88,7 +103,7 @@ impl Serializer {
         };
         let at = |position: usize| u32::try_from(position).ok();
         match result {
-            Err((message, exact)) => Err(CodecError { message, position: at(exact.unwrap_or(position)) }),
+            Err((message, exact)) => Err(CodecError { message: cut(message), position: at(exact.unwrap_or(position)) }),
             Ok(_) if position < bytes.len() => Err(CodecError {
                 message: format!("{} bytes are left over behind the value", bytes.len() - position),
                 position: at(position),
@@ -96,6 +111,16 @@ impl Serializer {
             Ok(value) => Ok(value),
         }
     }
+}
+
+/// A message may repeat what is wrong with the bytes, however long that is.
+fn cut(mut message: String) -> String {
+    const LONGEST: usize = 200;
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+    message
 }
 
 fn describe_cbor<E: fmt::Debug>(error: ciborium::de::Error<E>) -> (String, Option<usize>) {
@@ -150,6 +175,13 @@ impl FromStr for Serializer {
 }
 
 /// A name that is no encoding.
+///
+/// ```
+/// use palfrey_sdk::{Serializer, UnknownSerializer};
+///
+/// let error: UnknownSerializer = "json".parse::<Serializer>().unwrap_err();
+/// assert_eq!(error.to_string(), "`json` is not an encoding: use `postcard` or `cbor`");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an encoding: use `postcard` or `cbor`")]
 pub struct UnknownSerializer(String);

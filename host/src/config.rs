@@ -18,17 +18,30 @@
 //! assert_eq!(arguments.palfrey.runtime, Transport::Amqp);
 //! ```
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use palfrey_sdk::Serializer;
 
 use crate::{
-    engine::{EngineConfig, LimitRule, LimitRules, Limits},
-    queue::Durability,
+    engine::{CompileLimits, Compiler, EngineConfig, LimitRule, LimitRules, Limits},
+    presence,
+    queue::{
+        Durability,
+        amqp::{AmqpOptions, TlsFiles},
+    },
+    secret::{Secret, SecretError},
 };
 
 /// How tasks travel.
+///
+/// ```
+/// use clap::ValueEnum;
+/// use palfrey_host::{Config, config::Transport};
+///
+/// assert_eq!(Config::default().runtime, Transport::InMemory);
+/// assert_eq!(Transport::from_str("amqp", false), Ok(Transport::Amqp));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Transport {
     /// Within the process, which also holds the workers. Needs nothing installed.
@@ -58,6 +71,26 @@ pub struct Config {
     /// Broker for `--runtime amqp`: amqp://user:password@host:port/vhost
     #[arg(long, env = "PALFREY_AMQP_URI", value_name = "URI", hide_env_values = true, default_value = AmqpUri::LOCAL, global = true)]
     pub amqp_uri: AmqpUri,
+
+    /// File with the URI of the broker, instead of `--amqp-uri`: neither `ps` nor the environment shows it
+    #[arg(long, env = "PALFREY_AMQP_URI_FILE", value_name = "FILE", global = true)]
+    pub amqp_uri_file: Option<PathBuf>,
+
+    /// File with the password for the broker, instead of one in the URI
+    #[arg(long, env = "PALFREY_AMQP_PASSWORD_FILE", value_name = "FILE", global = true)]
+    pub amqp_password_file: Option<PathBuf>,
+
+    /// For amqps: the authorities that may vouch for the broker, in PEM [default: those that the system trusts]
+    #[arg(long, env = "PALFREY_AMQP_CA", value_name = "FILE", global = true)]
+    pub amqp_ca: Option<PathBuf>,
+
+    /// For amqps: a client certificate, in PEM
+    #[arg(long, env = "PALFREY_AMQP_CERT", value_name = "FILE", global = true)]
+    pub amqp_cert: Option<PathBuf>,
+
+    /// For amqps: the key of the client certificate, in PEM
+    #[arg(long, env = "PALFREY_AMQP_KEY", value_name = "FILE", global = true)]
+    pub amqp_key: Option<PathBuf>,
 
     /// Channel that carries the tasks. Workers serve one; programs choose whom they speak to with it
     #[arg(long, env = "PALFREY_TASK_BUS_ROUTING_KEY", value_name = "NAME", default_value = DEFAULT_ROUTING_KEY, global = true)]
@@ -90,6 +123,18 @@ pub struct Config {
     #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
     pub prefetch: Option<u16>,
 
+    /// How long a worker that is told to end may go on with what it executes; after that, other workers do it again
+    #[arg(
+        long,
+        env = "PALFREY_DRAIN_TIMEOUT",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        default_value = DEFAULT_DRAIN_TIMEOUT,
+        help_heading = "Execution",
+        global = true
+    )]
+    pub drain_timeout: Duration,
+
     /// Limits of operations: `time=5s,memory=64MiB` for all, `digest/mine:time=1h` for one, `arith:output=1MiB` for a
     /// plugin's. Repeatable
     #[arg(
@@ -102,27 +147,67 @@ pub struct Config {
     )]
     pub limits: Vec<LimitRule>,
 
+    /// Limits of compiling one plugin: `time`, `memory`, and bytes of the `component` and of its machine `code`
+    #[arg(
+        long = "compile-limit",
+        env = "PALFREY_COMPILE_LIMIT",
+        value_name = "LIMITS",
+        default_value_t,
+        help_heading = "Execution",
+        global = true
+    )]
+    pub compile_limits: CompileLimits,
+
+    /// Where plugins are compiled: by default within the process, which is right for a program's own. A worker of a
+    /// program's own that takes plugins from others should have a child process for it; `palfrey` has.
+    #[arg(skip)]
+    pub compiler: Compiler,
+
     /// Folder for machine code and components, so that plugins are compiled once a machine
     #[arg(long, env = "PALFREY_CACHE_DIR", value_name = "DIR", help_heading = "Execution", global = true)]
     pub cache_dir: Option<PathBuf>,
+
+    /// Execute only plugins that one of these keys has signed: a public key of minisign, or a folder of files `*.pub`.
+    /// Repeatable; in the environment with `:` between them [default: execute everything]
+    #[arg(
+        long,
+        env = "PALFREY_TRUST",
+        value_name = "KEYFILE",
+        value_delimiter = ':',
+        help_heading = "Execution",
+        global = true
+    )]
+    pub trust: Vec<PathBuf>,
 }
 
 /// Name of the channel that carries the tasks, unless another one is configured.
 pub const DEFAULT_ROUTING_KEY: &str = "default";
+
+/// Shorter than the 30 seconds that Kubernetes and others leave a container between the request and the kill.
+const DEFAULT_DRAIN_TIMEOUT: &str = "25s";
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             runtime: Transport::InMemory,
             amqp_uri: AmqpUri(AmqpUri::LOCAL.to_owned()),
+            amqp_uri_file: None,
+            amqp_password_file: None,
+            amqp_ca: None,
+            amqp_cert: None,
+            amqp_key: None,
             task_bus_routing_key: DEFAULT_ROUTING_KEY.to_owned(),
             serializer: Serializer::Postcard,
             durability: Durability::Confirmed,
             workers: 1,
             slots: None,
             prefetch: None,
+            drain_timeout: Duration::from_secs(25),
             limits: Vec::new(),
+            compile_limits: CompileLimits::default(),
+            compiler: Compiler::default(),
             cache_dir: None,
+            trust: Vec::new(),
         }
     }
 }
@@ -138,13 +223,36 @@ impl Config {
         self.prefetch.unwrap_or_else(|| u16::try_from(self.slots().get() * 2).unwrap_or(u16::MAX)).max(1)
     }
 
+    /// The broker, with what files hold of its address.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or holds no address.
+    pub fn broker(&self) -> Result<AmqpUri, BrokerError> {
+        let mut uri = match &self.amqp_uri_file {
+            Some(path) => Secret::read(path)?.expose().trim().parse()?,
+            None => self.amqp_uri.clone(),
+        };
+        if let Some(path) = &self.amqp_password_file {
+            uri = uri.with_password(&Secret::read(path)?)?;
+        }
+        Ok(uri)
+    }
+
+    /// How to connect to the broker.
+    pub fn amqp_options(&self) -> AmqpOptions {
+        let (ca, certificate, key) = (self.amqp_ca.clone(), self.amqp_cert.clone(), self.amqp_key.clone());
+        let tls = TlsFiles { ca, certificate, key };
+        AmqpOptions { durability: self.durability, tls, ..AmqpOptions::default() }
+    }
+
     /// The engine of a worker.
     pub fn engine(&self) -> EngineConfig {
         EngineConfig {
             slots: self.slots().get(),
             cache_dir: self.cache_dir.clone(),
             limits: LimitRules::new(Limits::default(), self.limits.iter().cloned()),
-            ..EngineConfig::default()
+            compiler: self.compiler.clone(),
+            compile_limits: self.compile_limits,
         }
     }
 
@@ -155,12 +263,8 @@ impl Config {
 
     /// Who deploys, for the history of the registry: the user and the machine, as far as the environment tells.
     pub fn who(&self) -> String {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
-        match variable("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok()) {
-            Some(host) => format!("{user}@{}", host.trim()),
-            None => user,
-        }
+        let user = presence::user();
+        presence::host().map_or_else(|| user.clone(), |host| format!("{user}@{host}"))
     }
 }
 
@@ -179,6 +283,13 @@ pub struct AmqpUri(String);
 
 impl AmqpUri {
     const LOCAL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
+
+    fn with_password(&self, password: &Secret) -> Result<Self, InvalidAmqpUri> {
+        let mut uri = url::Url::parse(&self.0).map_err(|error| InvalidAmqpUri(error.to_string()))?;
+        uri.set_password(Some(password.expose()))
+            .map_err(|()| InvalidAmqpUri("it has no place for a password".to_owned()))?;
+        Ok(Self(uri.into()))
+    }
 
     /// The address with the credentials, for whoever connects.
     pub fn expose(&self) -> &str {
@@ -201,7 +312,25 @@ impl FromStr for AmqpUri {
     }
 }
 
+/// The broker's address cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It is no address.
+    #[error(transparent)]
+    Uri(#[from] InvalidAmqpUri),
+}
+
 /// An address that is not an AMQP URI.
+///
+/// ```
+/// use palfrey_host::config::{AmqpUri, InvalidAmqpUri};
+///
+/// let error: InvalidAmqpUri = "http://broker".parse::<AmqpUri>().unwrap_err();
+/// println!("{error}"); // It says what an address looks like.
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an AMQP URI: {0}; write amqp://user:password@host:port/vhost")]
 pub struct InvalidAmqpUri(String);
@@ -252,6 +381,31 @@ mod tests {
             assert!(!printed.contains("s3cret"), "{printed}");
             assert!(printed.contains("ada:…@host:5672"), "{printed}");
         }
+    }
+
+    #[test]
+    fn address_and_password_come_from_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (uri, password) = (folder.path().join("uri"), folder.path().join("password"));
+        std::fs::write(&uri, "amqp://ada@host:5672/jobs\n").unwrap();
+        std::fs::write(&password, "s3cret: p@ss/word?\n").unwrap();
+        let config = Config {
+            amqp_uri_file: Some(uri.clone()),
+            amqp_password_file: Some(password.clone()),
+            ..Config::default()
+        };
+        let broker = config.broker().unwrap();
+        let parsed = url::Url::parse(broker.expose()).unwrap();
+        assert_eq!((parsed.username(), parsed.host_str()), ("ada", Some("host")));
+        assert_eq!(parsed.password(), Some("s3cret%3A%20p%40ss%2Fword%3F"));
+        assert!(!format!("{config:?} {broker:?} {broker}").contains("s3cret"));
+
+        std::fs::write(&uri, "s3cret without a scheme").unwrap();
+        let error = config.broker().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+        std::fs::remove_file(&password).unwrap();
+        let error = Config { amqp_password_file: Some(password), ..Config::default() }.broker().unwrap_err();
+        assert!(error.to_string().starts_with("cannot read the secret in "), "{error}");
     }
 
     #[test]

@@ -4,26 +4,42 @@ use std::sync::Arc;
 
 use crate::{
     channel::ChannelFactory,
-    config::{Config, Transport},
+    config::{BrokerError, Config, Transport},
     engine::{Engine, EngineError},
-    plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError},
-    queue::{
-        Connection, QueueError,
-        amqp::{Amqp, AmqpOptions},
-        in_memory::InMemory,
-    },
+    plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError, Trust, TrustError},
+    queue::{Connection, QueueError, amqp::Amqp, in_memory::InMemory},
 };
 
 /// Why a runtime could not be set up.
+///
+/// ```
+/// use palfrey_host::{Config, ConnectError, Runtime};
+///
+/// async fn connect(config: &Config) -> Result<Runtime, ConnectError> {
+///     match Runtime::from_config(config).await {
+///         Err(ConnectError::Queue(error)) => {
+///             eprintln!("{}: {error}; this process computes by itself", config.amqp_uri);
+///             Runtime::in_memory().await
+///         }
+///         runtime => runtime,
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The broker's address cannot be put together.
+    #[error(transparent)]
+    Address(#[from] BrokerError),
     /// The broker cannot be reached, or refuses.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The engine cannot be set up.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The keys that are trusted cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The folder of the components cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -33,10 +49,7 @@ pub enum ConnectError {
 pub(crate) async fn connect(config: &Config) -> Result<Arc<dyn Connection>, ConnectError> {
     match config.runtime {
         Transport::InMemory => Ok(Arc::new(InMemory::default())),
-        Transport::Amqp => {
-            let options = AmqpOptions { durability: config.durability, ..AmqpOptions::default() };
-            Ok(Arc::new(Amqp::connect(config.amqp_uri.expose(), options).await?))
-        }
+        Transport::Amqp => Ok(Arc::new(Amqp::connect(config.broker()?.expose(), config.amqp_options()).await?)),
     }
 }
 
@@ -46,22 +59,28 @@ pub(crate) async fn open_registry(
     config: &Config,
     follow: Follow,
 ) -> Result<Registry, ConnectError> {
-    let options = RegistryOptions { follow, who: config.who(), ..RegistryOptions::default() };
+    let options = RegistryOptions {
+        follow,
+        who: config.who(),
+        max_component_bytes: config.compile_limits.component,
+        ..RegistryOptions::default()
+    };
     let registry = Registry::open(&**channels.connection(), options).await?;
     registry.caught_up().await?;
     Ok(registry)
 }
 
-/// Opens the registry with the components' bytes, and loads what is deployed in the background.
+/// Opens the registry with the components' bytes, and loads what is deployed and trusted in the background.
 pub(crate) async fn open_plugins(
     channels: &ChannelFactory,
     engine: &Engine,
     config: &Config,
 ) -> Result<Plugins, ConnectError> {
+    let trust = Trust::load(&config.trust)?;
     let store = match &config.cache_dir {
         Some(folder) => ComponentStore::in_directory(folder)?,
         None => ComponentStore::in_memory(),
     };
     let registry = open_registry(channels, config, Follow::Components(store)).await?;
-    Ok(Plugins::new(registry, engine.clone()))
+    Ok(Plugins::new(registry, engine.clone(), trust))
 }

@@ -1,10 +1,19 @@
-//! Where cargo has put what the tests run. A test is `<target>/<profile>/deps/<test>`, wherever `<target>` is.
+//! Where cargo has put what the tests run. A test is `<target>/<profile>/deps/<test>`, and a program of theirs
+//! `<target>/<profile>/<program>`, wherever `<target>` is.
 
 use std::path::{Path, PathBuf};
 
-fn above_the_test(levels: usize) -> PathBuf {
-    let test = std::env::current_exe().expect("a process knows its program");
-    test.ancestors().nth(levels).expect("a test is in a folder of cargo's").to_owned()
+/// The folder of this program's profile.
+fn profile() -> PathBuf {
+    let program = std::env::current_exe().expect("a process knows its program");
+    let folder = program.parent().expect("a program is in a folder");
+    let is_test = folder.ends_with("deps");
+    if is_test { folder.parent().expect("it is in a folder of cargo's") } else { folder }.to_owned()
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    profile().parent().expect("it is in a folder of cargo's").to_owned()
 }
 
 fn built(path: PathBuf, command: &str) -> PathBuf {
@@ -17,7 +26,7 @@ fn built(path: PathBuf, command: &str) -> PathBuf {
 /// # Panics
 /// If it was not built, with the command that does. Cargo does not build it for these tests.
 pub fn palfrey_file() -> PathBuf {
-    built(above_the_test(2).join("palfrey"), "cargo build --bin palfrey")
+    built(profile().join("palfrey"), "cargo build --bin palfrey")
 }
 
 /// An example of the host, by its name.
@@ -25,7 +34,7 @@ pub fn palfrey_file() -> PathBuf {
 /// # Panics
 /// If it was not built, with the command that does.
 pub fn example_file(example: &str) -> PathBuf {
-    built(above_the_test(2).join("examples").join(example), "cargo build -p palfrey-host --examples")
+    built(profile().join("examples").join(example), "cargo build -p palfrey-host --examples")
 }
 
 /// A component, by the name of its package.
@@ -34,7 +43,7 @@ pub fn example_file(example: &str) -> PathBuf {
 /// If it was not built, with the command that does.
 pub fn component_file(package: &str) -> PathBuf {
     let file = Path::new(&package.replace('-', "_")).with_extension("wasm");
-    built(above_the_test(3).join("wasm32-wasip2/release").join(file), "cargo xtask plugins")
+    built(target().join("wasm32-wasip2/release").join(file), "cargo xtask plugins")
 }
 
 /// The bytes of a component, by the name of its package.
@@ -48,5 +57,5 @@ pub fn component(package: &str) -> Vec<u8> {
 
 /// The folder for compiled code that tests share.
 pub fn cache_dir() -> PathBuf {
-    above_the_test(3).join("test-cache")
+    target().join("test-cache")
 }

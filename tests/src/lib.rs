@@ -5,17 +5,29 @@
 //! test ends; [`World::palfrey`] runs the command line. What happens in other processes is awaited in their logs, by
 //! [`Log::until`]. Everything has an end: see [`soon`].
 //!
+//! What is to go wrong takes place in a [`Scene`]: it puts a [`Proxy`] in front of every process, runs jobs whose answers
+//! are known ([`Exact`]), and knows what must be true afterwards.
+//!
 //! Workers share compiled code, as those of a machine do; a test about that names a `--cache-dir` of its own.
 
 mod artifacts;
+mod deployments;
+mod exact;
 mod log;
+mod proxy;
+mod scene;
+pub mod soak;
 mod worker;
 mod world;
 
 use std::time::Duration;
 
 pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
+pub use deployments::Deployments;
+pub use exact::{ELEMENTS, Exact, FREE};
 pub use log::Log;
+pub use proxy::{Conduct, Frame, Proxy, Side};
+pub use scene::{Program, Queue, Remote, Scene};
 pub use worker::Worker;
 pub use world::{Ran, World};
 

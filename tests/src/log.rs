@@ -48,6 +48,38 @@ impl Log {
         self.lines().iter().find(|line| texts.iter().all(|text| line.contains(text))).cloned()
     }
 
+    /// The last line that contains a text, from where it contains it.
+    pub fn last(&self, marker: &str) -> Option<String> {
+        self.lines().iter().rev().find_map(|line| Some(line[line.find(marker)?..].to_owned()))
+    }
+
+    /// How many lines contain all of these texts.
+    pub fn count(&self, texts: &[&str]) -> usize {
+        self.lines().iter().filter(|line| texts.iter().all(|text| line.contains(text))).count()
+    }
+
+    /// Waits until some condition on it is met.
+    ///
+    /// # Panics
+    /// If that takes longer than [`PATIENCE`], or the process ends before.
+    pub async fn until_it(&self, expected: &str, condition: impl Fn(&Self) -> bool) {
+        let mut written = self.written.clone();
+        let waiting = async {
+            loop {
+                written.mark_unchanged();
+                if condition(self) {
+                    return Ok(());
+                }
+                if written.changed().await.is_err() {
+                    return if condition(self) { Ok(()) } else { Err("the process has ended") };
+                }
+            }
+        };
+        if let Err(reason) = tokio::time::timeout(PATIENCE, waiting).await.unwrap_or(Err("it took too long")) {
+            panic!("{expected}: not so, {reason}:\n{self}");
+        }
+    }
+
     /// The texts behind `marker`, up to the next space, of all lines that contain it.
     pub fn words_after(&self, marker: &str) -> Vec<String> {
         let word = |line: &String| {

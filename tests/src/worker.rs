@@ -45,6 +45,18 @@ impl Worker {
         &self.log
     }
 
+    /// Its number on this machine, which `/proc` knows it by.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn process(&self) -> u32 {
+        let keeper = self.keeper.id();
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("it is Linux");
+        let name = |id: &str| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        let worker = children.split_whitespace().find(|id| name(id).trim() == "palfrey");
+        worker.and_then(|id| id.parse().ok()).expect("the worker has not ended")
+    }
+
     /// Waits until it takes tasks.
     ///
     /// # Panics

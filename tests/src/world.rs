@@ -103,8 +103,18 @@ impl World {
 
     /// A worker that has been started, and may fail.
     pub fn start_worker(&self, arguments: &[&str]) -> Worker {
+        self.start_worker_in(arguments, &[])
+    }
+
+    /// A worker that has been started, with rules for its [failpoints](palfrey_host::failpoint).
+    pub fn start_failing_worker(&self, arguments: &[&str], failpoints: &str) -> Worker {
+        self.start_worker_in(arguments, &[(palfrey_host::failpoint::VARIABLE, failpoints)])
+    }
+
+    /// A worker that has been started, with environment variables of its own.
+    pub fn start_worker_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Worker {
         let mut command = self.command(palfrey_file());
-        command.arg("worker").args(arguments);
+        command.arg("worker").args(arguments).envs(environment.iter().copied());
         Worker::start(&command)
     }
 

@@ -45,17 +45,27 @@ pub(crate) fn broker(workspace: &Workspace) -> Result<Node> {
 }
 
 fn install_rabbitmq(missing: &NodeError) -> Result<()> {
-    const PACKAGE: &str = "rabbitmq-server";
+    install("RabbitMQ", "rabbitmq-server", missing)
+}
 
+/// Makes sure that the public tool for signatures is there, which tests compare ours with.
+pub(crate) fn minisign() -> Result<()> {
+    if Program::new("minisign").args(["-v"]).succeeds()? {
+        return Ok(());
+    }
+    install("minisign", "minisign", &"minisign is not installed")
+}
+
+fn install(name: &str, package: &str, missing: &dyn std::fmt::Display) -> Result<()> {
     if !Program::new("apt-get").args(["--version"]).succeeds()? {
-        bail!("{missing}; elsewhere install RabbitMQ as your system provides it");
+        bail!("{missing}; elsewhere install {name} as your system provides it");
     }
     if !geteuid().is_root() {
-        bail!("RabbitMQ is not installed: `sudo apt-get install {PACKAGE}` installs it");
+        bail!("{name} is not installed: `sudo apt-get install {package}` installs it");
     }
-    step("installing RabbitMQ", || {
+    step(&format!("installing {name}"), || {
         apt_get(&["update"])?;
-        apt_get(&["install", "--yes", "--no-install-recommends", PACKAGE])
+        apt_get(&["install", "--yes", "--no-install-recommends", package])
     })
 }
 

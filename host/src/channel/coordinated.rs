@@ -1,23 +1,20 @@
 //! A channel of tasks and the channel of their results, tied together.
 //!
-//! The two sides share a record of the tasks whose results have not been acknowledged. It answers three questions: is this
-//! result the first of its task, which task was it, and is the stream complete. The record is a plain value under a mutex
-//! that is held for a look-up; nothing waits while holding it.
+//! The two sides share a record of the tasks whose results have not been acknowledged: see `record`.
 
 use std::{
-    collections::HashMap,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use async_trait::async_trait;
-use futures::{Stream, StreamExt, stream::FusedStream, task::AtomicWaker};
+use futures::{Stream, StreamExt, stream::FusedStream};
 
-use super::{Receiver, Sender};
+use super::{Receiver, Sender, record::Shared};
 use crate::{
-    queue::{Acker, QueueError},
+    queue::{Acker, QueueError, QueueSpec},
     task::{AnyTask, AnyTaskResult, TaskId, wire::Message as _},
 };
 
@@ -79,39 +76,22 @@ pub fn coordinated<T: Send + Sync + 'static>(
     sender: Sender<AnyTask>,
     results: Receiver<AnyTaskResult>,
 ) -> (CoordinatedSender<T>, CoordinatedStream<T>) {
-    let shared = Arc::new(Shared {
-        record: Mutex::new(Record {
-            waiting: HashMap::new(),
-            unacknowledged: 0,
-            abandoned: false,
-            next_id: 0,
-            senders: 1,
-        }),
-        changed: AtomicWaker::new(),
-    });
+    let shared = Arc::new(Shared::new());
     let sender = CoordinatedSender { outlet: Outlet { sender, shared: shared.clone() }, open: true };
     (sender, CoordinatedStream { results, shared, ended: false })
 }
 
-struct Shared<T> {
-    record: Mutex<Record<T>>,
-    /// Woken when the stream may have become complete.
-    changed: AtomicWaker,
-}
-
-struct Record<T> {
-    /// Tasks that were sent, or are about to be, and have no result yet.
-    waiting: HashMap<TaskId, Arc<Sent<T>>>,
-    /// Results that were handed out and not yet acknowledged.
-    unacknowledged: usize,
-    /// Whether a task may have been sent whose result nobody waits for.
-    abandoned: bool,
-    next_id: u64,
-    /// Open senders.
-    senders: usize,
-}
-
 /// A task as it was sent, with what its sender wanted to remember of it.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use palfrey_host::channel::Sent;
+///
+/// /// The sender tags each task with the time.
+/// fn under_way(sent: &Sent<Instant>) -> (u32, Duration) {
+///     (sent.task.attempt, sent.tag.elapsed())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Sent<T> {
     /// The task.
@@ -120,30 +100,20 @@ pub struct Sent<T> {
     pub tag: T,
 }
 
-impl<T> Record<T> {
-    fn is_complete(&self) -> bool {
-        self.senders == 0 && self.waiting.is_empty() && self.unacknowledged == 0
-    }
-}
-
-impl<T> Shared<T> {
-    fn record(&self) -> MutexGuard<'_, Record<T>> {
-        // A panic while the lock is held cannot leave the record half changed: each section is one step.
-        self.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Changes the record, and wakes the stream if that completed it.
-    fn change<R>(&self, change: impl FnOnce(&mut Record<T>) -> R) -> R {
-        let mut record = self.record();
-        let changed = change(&mut record);
-        if record.is_complete() {
-            self.changed.wake();
-        }
-        changed
-    }
-}
-
 /// Sends tasks and remembers them until their results are acknowledged.
+///
+/// ```
+/// use palfrey_host::{channel::CoordinatedSender, queue::QueueError, task::AnyTask};
+///
+/// async fn send_all(mut sender: CoordinatedSender<usize>, tasks: Vec<AnyTask>) -> Result<(), QueueError> {
+///     for (number, task) in tasks.into_iter().enumerate() {
+///         sender.publish(task, number).await?;
+///     }
+///     println!("{} tasks have no result yet", sender.in_flight());
+///     sender.close(); // The stream of results ends when all of them are acknowledged.
+///     Ok(())
+/// }
+/// ```
 pub struct CoordinatedSender<T> {
     outlet: Outlet<T>,
     open: bool,
@@ -167,12 +137,12 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
 
     /// The tasks that were sent and have no result yet.
     pub(crate) fn unanswered(&self) -> Vec<Arc<Sent<T>>> {
-        self.outlet.shared.record().waiting.values().cloned().collect()
+        self.outlet.shared.unanswered()
     }
 
     /// Sends a task a second time, under the same number: the first result counts. The other one is nobody's.
     pub(crate) fn publish_copy(&self, task: &AnyTask) -> impl Future<Output = Result<(), QueueError>> + Send + 'static {
-        self.outlet.shared.record().abandoned = true;
+        self.outlet.shared.copy();
         let (sender, message) = (self.outlet.sender.clone(), task.encode());
         async move { sender.publish_encoded(message).await }
     }
@@ -180,7 +150,7 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
     /// No more tasks will be sent with this sender. Closing twice is harmless.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.open, false) {
-            self.outlet.shared.change(|record| record.senders -= 1);
+            self.outlet.shared.close();
         }
     }
 
@@ -193,7 +163,7 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
 impl<T> Clone for CoordinatedSender<T> {
     fn clone(&self) -> Self {
         if self.open {
-            self.outlet.shared.record().senders += 1;
+            self.outlet.shared.open();
         }
         Self { outlet: self.outlet.clone(), open: self.open }
     }
@@ -202,7 +172,7 @@ impl<T> Clone for CoordinatedSender<T> {
 impl<T> Drop for CoordinatedSender<T> {
     fn drop(&mut self) {
         if self.open {
-            self.outlet.shared.change(|record| record.senders -= 1);
+            self.outlet.shared.close();
         }
     }
 }
@@ -217,13 +187,13 @@ impl<T> fmt::Debug for CoordinatedSender<T> {
 /// open by that.
 pub(crate) struct Outlet<T> {
     sender: Sender<AnyTask>,
-    shared: Arc<Shared<T>>,
+    shared: Arc<Shared<Sent<T>>>,
 }
 
 impl<T: Send + Sync + 'static> Outlet<T> {
     /// Tasks that were sent and have no result yet.
     pub(crate) fn in_flight(&self) -> usize {
-        self.shared.record().waiting.len()
+        self.shared.waiting()
     }
 
     /// See [`CoordinatedSender::publish`].
@@ -232,15 +202,11 @@ impl<T: Send + Sync + 'static> Outlet<T> {
         mut task: AnyTask,
         tag: T,
     ) -> impl Future<Output = Result<(), QueueError>> + Send + 'static {
-        let (id, message) = {
-            let mut record = self.shared.record();
-            let id = TaskId(record.next_id);
-            record.next_id += 1;
+        let (id, message) = self.shared.send(|id| {
             task.id = id;
             let message = task.encode();
-            record.waiting.insert(id, Arc::new(Sent { task, tag }));
-            (id, message)
-        };
+            (Sent { task, tag }, message)
+        });
         let sender = self.sender.clone();
         let unsent = Unsent { shared: Some(self.shared.clone()), id };
         async move {
@@ -259,7 +225,7 @@ impl<T> Clone for Outlet<T> {
 
 /// A task on its way. Unless it arrives its result is not waited for, also if nobody awaits the sending any more.
 struct Unsent<T> {
-    shared: Option<Arc<Shared<T>>>,
+    shared: Option<Arc<Shared<Sent<T>>>>,
     id: TaskId,
 }
 
@@ -272,18 +238,29 @@ impl<T> Unsent<T> {
 impl<T> Drop for Unsent<T> {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.change(|record| {
-                record.waiting.remove(&self.id);
-                record.abandoned = true;
-            });
+            shared.abandon(self.id);
         }
     }
 }
 
 /// The first result of each task.
+///
+/// ```
+/// use futures::StreamExt;
+/// use palfrey_host::{channel::CoordinatedStream, queue::QueueError};
+///
+/// async fn count(mut results: CoordinatedStream<()>) -> Result<usize, QueueError> {
+///     let mut answered = 0;
+///     while let Some(settled) = results.next().await {
+///         answered += 1;
+///         settled.acker.ack().await?;
+///     }
+///     Ok(answered)
+/// }
+/// ```
 pub struct CoordinatedStream<T> {
     results: Receiver<AnyTaskResult>,
-    shared: Arc<Shared<T>>,
+    shared: Arc<Shared<Sent<T>>>,
     ended: bool,
 }
 
@@ -291,14 +268,26 @@ impl<T: Send + Sync + 'static> CoordinatedStream<T> {
     /// Tells whether every task that was sent has been answered and acknowledged, also when the stream is gone.
     pub(crate) fn all_settled(&self) -> impl Fn() -> bool + Send + 'static {
         let shared = self.shared.clone();
-        move || {
-            let record = shared.record();
-            record.waiting.is_empty() && record.unacknowledged == 0 && !record.abandoned
-        }
+        move || shared.all_settled()
     }
 }
 
 /// A task with its first result.
+///
+/// ```
+/// use std::ops::Range;
+/// use palfrey_host::{channel::Settled, queue::QueueError, task::TaskOutcome};
+///
+/// /// Each task is tagged with the range of the source that it is.
+/// async fn take(settled: Settled<Range<u64>>) -> Result<(), QueueError> {
+///     let Settled { sent, result, acker } = settled;
+///     match result.outcome {
+///         TaskOutcome::Executed { outputs, .. } => println!("{:?}: {} outputs", sent.tag, outputs.len()),
+///         TaskOutcome::Failed(error) => println!("{:?}: {error}", sent.tag),
+///     }
+///     acker.ack().await
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Settled<T> {
     /// The task as it was sent.
@@ -316,8 +305,7 @@ impl<T: Send + Sync + 'static> Stream for CoordinatedStream<T> {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.shared.changed.register(context.waker());
-        if self.shared.record().is_complete() {
+        if self.shared.is_complete_or_wakes(context.waker()) {
             self.ended = true;
             return Poll::Ready(None);
         }
@@ -326,13 +314,7 @@ impl<T: Send + Sync + 'static> Stream for CoordinatedStream<T> {
                 self.ended = true;
                 return Poll::Ready(None);
             };
-            let first = {
-                let mut record = self.shared.record();
-                let sent = record.waiting.remove(&result.id);
-                record.unacknowledged += usize::from(sent.is_some());
-                sent
-            };
-            let Some(sent) = first else {
+            let Some(sent) = self.shared.answered(result.id) else {
                 tracing::debug!(job = %result.routing_key, task = %result.id, "dropping the second result of a task");
                 tokio::spawn(async move {
                     // If it fails the duplicate comes once more, and is dropped once more.
@@ -369,7 +351,7 @@ struct ComposedAcker<T> {
 
 /// A result that was handed out. Dropping it waits for the result again.
 struct Coordination<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<Shared<Sent<T>>>,
     /// Taken when the result is settled.
     sent: Option<Arc<Sent<T>>>,
 }
@@ -378,7 +360,7 @@ impl<T> Coordination<T> {
     /// The task is done with. A delivery that is stale comes once more, and is dropped as a duplicate then.
     fn forget(&mut self) {
         if self.sent.take().is_some() {
-            self.shared.change(|record| record.unacknowledged -= 1);
+            self.shared.acknowledged();
         }
     }
 }
@@ -386,10 +368,7 @@ impl<T> Coordination<T> {
 impl<T> Drop for Coordination<T> {
     fn drop(&mut self) {
         if let Some(sent) = self.sent.take() {
-            self.shared.change(|record| {
-                record.unacknowledged -= 1;
-                record.waiting.insert(sent.task.id, sent);
-            });
+            self.shared.given_back(sent.task.id, sent);
         }
     }
 }
@@ -417,6 +396,15 @@ impl<T: Send + Sync + 'static> Acker for ComposedAcker<T> {
         let Self { coordination, transport } = *self;
         drop(coordination);
         settled(transport.nack().await)
+    }
+
+    async fn move_to(self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError> {
+        let Self { mut coordination, transport } = *self;
+        let moved = settled(transport.move_to(queue, reason).await);
+        if moved.is_ok() {
+            coordination.forget();
+        }
+        moved
     }
 
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {

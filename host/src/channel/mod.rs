@@ -6,6 +6,7 @@
 
 mod coordinated;
 mod lease;
+mod record;
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -22,6 +23,20 @@ pub use coordinated::{CoordinatedSender, CoordinatedStream, Sent, Settled, coord
 pub use lease::LeaseGuard;
 
 /// Who receives a message.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// # use std::sync::Arc;
+/// use palfrey_host::{channel::{ChannelFactory, ChannelType}, task::AnyTask, worker::WorkerIpc};
+/// # let channels = ChannelFactory::new(Arc::new(palfrey_host::queue::in_memory::InMemory::new()), 16);
+///
+/// // A task is for one worker, what stops a job is for all of them.
+/// let tasks = channels.get::<AnyTask>("bus", ChannelType::ExactlyOnce).await?;
+/// let announcements = channels.get::<WorkerIpc>("announcements", ChannelType::Broadcast).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelType {
     /// One of the receivers. Another one gets it if the first goes away before it acknowledged.
@@ -82,7 +97,7 @@ impl ChannelFactory {
         Ok(self.channel(queue))
     }
 
-    /// A new channel that this process reads and others write to, named by a new identifier. It goes away when it is
+    /// A new channel that this process reads and others write to, named by a new identifier, which begins with its [owner](Connection::owner). It goes away when it is
     /// [released](Channel::release), or by itself [some time](crate::queue::LEASE_EXPIRY) after this process is gone. The name
     /// is what others need in order to send to it: see [`leased`](Self::leased).
     ///
@@ -106,7 +121,10 @@ impl ChannelFactory {
     /// # Errors
     /// If the broker refuses or cannot be reached.
     pub async fn issue<T: Message>(&self) -> Result<(RoutingKey, Channel<T>), QueueError> {
-        let identifier = RoutingKey::random();
+        let identifier = match self.connection.owner() {
+            Some(owner) => RoutingKey::from(format!("{owner}.{}", RoutingKey::random())),
+            None => RoutingKey::random(),
+        };
         let queue = self.connection.declare(&QueueSpec::new(identifier.as_str(), QueueKind::Lease)).await?;
         Ok((identifier, self.channel(queue)))
     }
@@ -128,6 +146,22 @@ impl ChannelFactory {
 }
 
 /// A queue of messages of one type, from a [`ChannelFactory`]. Clones are the same channel.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// # use std::sync::Arc;
+/// # use palfrey_host::{channel::{ChannelFactory, ChannelType}, worker::WorkerIpc};
+/// # let channels = ChannelFactory::new(Arc::new(palfrey_host::queue::in_memory::InMemory::new()), 16);
+/// let channel = channels.get::<WorkerIpc>("requests", ChannelType::ExactlyOnce).await?;
+/// channel.sender().await?.publish(&WorkerIpc::Terminate { routing_key: "some-job".into() }).await?;
+///
+/// let status = channel.status().await?;
+/// assert_eq!((status.messages, status.consumers), (1, 0));
+/// channel.release().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Channel<T> {
     connection: Arc<dyn Connection>,
     queue: Arc<dyn QueueHandle>,
@@ -137,9 +171,34 @@ pub struct Channel<T> {
 
 /// Messages with what settles them. The stream ends when the connection is closed or the channel released; a lost connection
 /// only interrupts it, and what was unacknowledged comes again.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), palfrey_host::queue::QueueError> {
+/// # use std::sync::Arc;
+/// use futures::StreamExt;
+/// # use palfrey_host::{channel::{ChannelFactory, ChannelType, Receiver}, worker::WorkerIpc};
+/// # let channels = ChannelFactory::new(Arc::new(palfrey_host::queue::in_memory::InMemory::new()), 16);
+/// # let channel = channels.get::<WorkerIpc>("requests", ChannelType::ExactlyOnce).await?;
+/// # channel.sender().await?.publish(&WorkerIpc::Terminate { routing_key: "some-job".into() }).await?;
+/// let mut requests: Receiver<WorkerIpc> = channel.receiver().await?;
+/// let (request, acker) = requests.next().await.expect("the connection is open");
+/// acker.nack().await?; // Somebody else may try.
+///
+/// let (again, acker) = requests.next().await.expect("the connection is open");
+/// assert_eq!(again, request);
+/// acker.ack().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub type Receiver<T> = BoxStream<'static, (T, Box<dyn Acker>)>;
 
 impl<T: Message + Send + 'static> Channel<T> {
+    /// The queue under it.
+    pub fn spec(&self) -> &QueueSpec {
+        self.queue.spec()
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.queue.spec().name
@@ -161,6 +220,14 @@ impl<T: Message + Send + 'static> Channel<T> {
     pub async fn receiver(&self) -> Result<Receiver<T>, QueueError> {
         let deliveries = self.queue.consumer(self.prefetch).await?;
         Ok(decoded(self.name().to_owned(), deliveries).boxed())
+    }
+
+    /// The messages as they come, with the bytes as they are: for whoever does something else with those that do not decode.
+    ///
+    /// # Errors
+    /// As [`receiver`](Self::receiver).
+    pub async fn deliveries(&self) -> Result<BoxStream<'static, Delivery>, QueueError> {
+        self.queue.consumer(self.prefetch).await
     }
 
     /// How many messages wait, and how many receivers there are.
@@ -221,6 +288,17 @@ impl<T> fmt::Debug for Channel<T> {
 }
 
 /// Sends messages of one type to one channel. Clones share the connection.
+///
+/// ```
+/// use futures::future::try_join_all;
+/// use palfrey_host::{channel::Sender, queue::QueueError, worker::WorkerIpc};
+///
+/// /// Sends all, and waits for their confirms together.
+/// async fn publish_all(sender: &Sender<WorkerIpc>, messages: &[WorkerIpc]) -> Result<(), QueueError> {
+///     try_join_all(messages.iter().map(|message| sender.publish(message))).await?;
+///     Ok(())
+/// }
+/// ```
 pub struct Sender<T> {
     publisher: Arc<dyn Publisher>,
     message: PhantomData<fn(T)>,

@@ -1,15 +1,19 @@
 //! From the arguments to a connection.
 
 use etcetera::BaseStrategy as _;
-use palfrey_host::{Config, Runtime, config::Transport, engine::Engine};
+use palfrey_host::{
+    Config, Runtime,
+    config::Transport,
+    engine::{Compiler, Engine},
+};
 
-use super::Failure;
+use super::{Failure, compile_component};
 
-/// The configuration of a process that speaks to others, with a folder for what is worth keeping.
+/// The configuration of a process that speaks to others.
 pub(super) fn complete(config: Config) -> Result<Config, Failure> {
     match config.runtime {
         Transport::InMemory => Err(Failure::InMemory),
-        Transport::Amqp => Ok(with_cache(config)),
+        Transport::Amqp => completed(config),
     }
 }
 
@@ -20,16 +24,19 @@ pub(super) async fn connect(config: Config) -> Result<Runtime, Failure> {
 
 /// An engine that checks components.
 pub(super) fn engine(config: &Config) -> Result<Engine, Failure> {
-    Ok(Engine::new(&with_cache(config.clone()).checking_engine())?)
+    Ok(Engine::new(&completed(config.clone())?.checking_engine())?)
 }
 
-/// Without a folder named, the user's own for such things: `~/.cache/palfrey`.
-fn with_cache(mut config: Config) -> Config {
+/// With a compiler in a process of its own: who makes plugins need not be who runs this. Without a folder named, the cache is
+/// where the user's own for such things is: `~/.cache/palfrey`.
+fn completed(mut config: Config) -> Result<Config, Failure> {
+    config.compiler =
+        Compiler::this_program(compile_component::NAME).map_err(|error| Failure::Internal(error.into()))?;
     if config.cache_dir.is_none() {
         match etcetera::choose_base_strategy() {
             Ok(folders) => config.cache_dir = Some(folders.cache_dir().join("palfrey")),
             Err(error) => tracing::warn!("nothing is cached, because the home directory is unknown: {error}"),
         }
     }
-    config
+    Ok(config)
 }

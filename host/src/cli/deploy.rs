@@ -1,7 +1,7 @@
 //! `palfrey deploy`
 
 use std::{
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,14 +12,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use palfrey_host::{
     Config,
     engine::{Engine, Plugin},
-    plugin::{Change, CheckedComponent, DeployOptions, Deployed, Registry},
+    plugin::{Change, CheckedComponent, DeployOptions, Deployed, Registry, Trust, check_signature_name},
 };
 
-use super::{Failure, connection, output};
+use super::{Failure, connection, output, sign::signature_file};
 
 pub(super) const HELP: &str = "\
 Every file is checked before any is deployed. New jobs execute what was deployed; jobs under way keep what they began with.
-Deploying what is active already changes nothing.
+Deploying what is active already changes nothing, unless it brings a new signature. The signature of FILE is in FILE.minisig,
+where `palfrey sign` puts it. With `--trust` what these keys did not sign is not deployed.
 
 Example:
   cargo build --release --target wasm32-wasip2
@@ -37,13 +38,17 @@ pub(super) struct Args {
 
 pub(super) async fn run(config: Config, args: Args, quiet: bool) -> Result<(), Failure> {
     let engine = connection::engine(&config)?;
+    let trust = Trust::load(&config.trust)?;
     let mut components = Vec::new();
     for path in &args.files {
-        components.push(check(path, &engine).await?);
+        let (bytes, plugin) = check(path, &engine).await?;
+        let signature = signature(path, &bytes, &plugin, &trust).await?;
+        components.push((bytes, plugin, signature));
     }
     let runtime = connection::connect(config).await?;
-    for (bytes, plugin) in components {
-        let deployed = upload(runtime.registry(), bytes, &plugin, args.force, quiet).await?;
+    for (bytes, plugin, signature) in components {
+        let options = DeployOptions { force: args.force, signature, ..DeployOptions::default() };
+        let deployed = upload(runtime.registry(), bytes, &plugin, options, quiet).await?;
         output::print(&describe(&deployed, runtime.registry()))?;
     }
     Ok(runtime.close().await?)
@@ -61,22 +66,41 @@ pub(super) async fn check(path: &Path, engine: &Engine) -> Result<(Bytes, Plugin
     Ok((bytes, plugin))
 }
 
+/// The signature that lies beside a file, if there is one. A mistake is found here rather than on all workers.
+async fn signature(path: &Path, bytes: &[u8], plugin: &Plugin, trust: &Trust) -> Result<Option<String>, Failure> {
+    let file = signature_file(path);
+    let signature = match tokio::fs::read_to_string(&file).await {
+        Ok(signature) => Some(signature),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Failure::File { path: file, source }),
+    };
+    let (name, version) = (&plugin.description().name, &plugin.description().version);
+    if let Some(signature) = &signature {
+        check_signature_name(signature, name, version)
+            .map_err(|source| Failure::Signature { path: file.clone(), source })?;
+    }
+    trust
+        .check(bytes, name, version, signature.as_slice())
+        .map_err(|source| Failure::Untrusted { path: path.to_owned(), source })?;
+    Ok(signature)
+}
+
 async fn upload(
     registry: &Registry,
     bytes: Bytes,
     plugin: &Plugin,
-    force: bool,
+    options: DeployOptions,
     quiet: bool,
 ) -> Result<Deployed, Failure> {
     let bar = (!quiet && std::io::stderr().is_terminal()).then(|| progress_bar(&plugin.description().name));
     let options = DeployOptions {
-        force,
         progress: bar.clone().map(|bar| -> Arc<dyn Fn(u64, u64) + Send + Sync> {
             Arc::new(move |done, total| {
                 bar.set_length(total);
                 bar.set_position(done);
             })
         }),
+        ..options
     };
     let deployed = registry.deploy_checked(bytes, CheckedComponent::from(plugin), &options).await;
     if let Some(bar) = bar {
@@ -100,6 +124,7 @@ fn describe(deployed: &Deployed, registry: &Registry) -> String {
         deployment.description.operations.len()
     );
     match &deployed.change {
+        Change::Signed { .. } => format!("{name} was active already, and has one more signature ({details})\n"),
         Change::Nothing => format!("{name} is active already ({details})\n"),
         Change::Deployed { plugin, replaced: Some(replaced), .. } => {
             let replaced = registry.inspect(plugin).ok().and_then(|history| {

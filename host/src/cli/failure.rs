@@ -1,12 +1,15 @@
 //! What can go wrong, and the exit code that says so.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use palfrey_host::{
     ConnectError,
+    dead_letters::DeadLetterError,
     engine::{EngineError, LoadError},
-    plugin::{Refusal, RegistryError},
+    plugin::{KeyError, Refusal, RegistryError, TrustError, Untrusted},
+    presence::CommandError,
     queue::QueueError,
+    secret::SecretError,
 };
 
 pub(super) const HELP: &str = "\
@@ -15,7 +18,7 @@ Exit codes:
   1  an internal error
   2  the arguments or the environment are wrong
   3  the broker cannot be reached, or refuses the connection
-  4  there is no such file, plugin or version
+  4  there is no such file, plugin, version, worker, job or dead letter
   5  refused: the component or the state of the registry does not allow it
   130, 143  ended at once by a second SIGINT or SIGTERM";
 
@@ -50,6 +53,50 @@ pub(super) enum Failure {
         #[source]
         source: LoadError,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A file that would be lost.
+    #[error("{} exists, and a key that is lost cannot be made again: choose another name", path.display())]
+    Exists { path: PathBuf },
+    /// A file that is no secret key.
+    #[error("cannot sign with {}", path.display())]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: KeyError,
+    },
+    /// A password is missing or wrong.
+    #[error("{0}")]
+    Password(String),
+    /// The signature of a file does not fit it.
+    #[error("{} is not a signature for what it lies beside", path.display())]
+    Signature {
+        path: PathBuf,
+        #[source]
+        source: Untrusted,
+    },
+    /// Signed by nobody who is trusted.
+    #[error("{} would not be executed", path.display())]
+    Untrusted {
+        path: PathBuf,
+        #[source]
+        source: Untrusted,
+    },
+    /// The address for health probes is taken, or not this machine's.
+    #[error("cannot listen on {address} for health probes")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such worker, job or dead letter, or it does not answer.
+    #[error(transparent)]
+    NotFound(anyhow::Error),
     /// The registry says no.
     #[error(transparent)]
     Refused(Refusal),
@@ -68,10 +115,11 @@ impl Failure {
         const REFUSED: u8 = 5;
         ExitCode::from(match self {
             Self::Internal(_) | Self::Queue(_) => INTERNAL,
-            Self::InMemory | Self::Setup(_) => USAGE,
+            Self::InMemory | Self::Setup(_) | Self::Listen { .. } | Self::Key { .. } | Self::Password(_) => USAGE,
+            Self::Write { .. } => INTERNAL,
             Self::Connect(_) => CANNOT_CONNECT,
-            Self::File { .. } => NOT_FOUND,
-            Self::Component { .. } => REFUSED,
+            Self::File { .. } | Self::NotFound(_) => NOT_FOUND,
+            Self::Component { .. } | Self::Exists { .. } | Self::Signature { .. } | Self::Untrusted { .. } => REFUSED,
             Self::Refused(refusal) => match refusal {
                 Refusal::UnknownPlugin { .. } | Refusal::NoSuchVersion { .. } | Refusal::NeverDeployed { .. } => {
                     NOT_FOUND
@@ -80,6 +128,7 @@ impl Failure {
                 | Refusal::NotDeployed { .. }
                 | Refusal::NothingBefore { .. }
                 | Refusal::Overtaken { .. }
+                | Refusal::SignatureTooLarge(_)
                 | Refusal::Name(_) => REFUSED,
             },
         })
@@ -89,9 +138,24 @@ impl Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
+            ConnectError::Queue(error @ (QueueError::Uri(_) | QueueError::Tls { .. } | QueueError::TlsPair)) => {
+                Self::Setup(error.into())
+            }
             ConnectError::Queue(error) => Self::Connect(error),
             setup => Self::Setup(setup.into()),
         }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::Setup(error.into())
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
+        Self::Setup(error.into())
     }
 }
 
@@ -104,6 +168,24 @@ impl From<EngineError> for Failure {
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
         Self::Queue(error)
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Queue(error) => Self::Queue(error),
+            not_found => Self::NotFound(not_found.into()),
+        }
+    }
+}
+
+impl From<DeadLetterError> for Failure {
+    fn from(error: DeadLetterError) -> Self {
+        match error {
+            DeadLetterError::Queue(error) => Self::Queue(error),
+            not_found => Self::NotFound(not_found.into()),
+        }
     }
 }
 

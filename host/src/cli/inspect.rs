@@ -145,6 +145,7 @@ fn row(history: &PluginHistory, event: &Event) -> [String; 5] {
         EventKind::Deployed(digest) => ("deployed", Some(digest)),
         EventKind::RolledBack(digest) => ("rolled back", Some(digest)),
         EventKind::Undeployed => ("undeployed", None),
+        EventKind::Signed(digest) => ("signed", Some(digest)),
     };
     let version = digest.and_then(|digest| history.deployment(digest)).map(|it| it.version().to_string());
     [

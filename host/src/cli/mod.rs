@@ -3,14 +3,24 @@
 //! One file a command. Every command prints its result to stdout, and everything else to stderr. How a failure becomes an
 //! exit code is in [`failure`].
 
+mod cancel;
 mod change;
+mod compile_component;
 mod connection;
+mod dead;
 mod deploy;
+mod drain;
 mod failure;
+mod health;
 mod inspect;
+mod jobs;
+mod keygen;
 mod output;
 mod plugins;
+mod service;
+mod sign;
 mod worker;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -43,10 +53,31 @@ struct Cli {
 enum Command {
     /// Execute tasks until SIGINT or SIGTERM
     #[command(after_help = worker::HELP)]
-    Worker,
+    Worker(worker::Args),
+    /// List the workers, and how busy they are
+    #[command(after_help = workers::HELP)]
+    Workers(workers::Args),
+    /// Tell a worker to finish what it has, and to end
+    #[command(after_help = drain::HELP)]
+    Drain(drain::Args),
+    /// List the jobs, and how far they are
+    #[command(after_help = jobs::HELP)]
+    Jobs(jobs::Args),
+    /// End a job
+    #[command(after_help = cancel::HELP)]
+    Cancel(cancel::Args),
+    /// Look at tasks that could not be processed, requeue or drop them
+    #[command(after_help = dead::HELP)]
+    Dead(dead::Args),
     /// Deploy components to the running workers
     #[command(after_help = deploy::HELP)]
     Deploy(deploy::Args),
+    /// Make a pair of keys for signing plugins
+    #[command(after_help = keygen::HELP)]
+    Keygen(keygen::Args),
+    /// Sign components, for workers that execute only what a key that they trust has signed
+    #[command(after_help = sign::HELP)]
+    Sign(sign::Args),
     /// List what is deployed
     #[command(after_help = plugins::HELP)]
     Plugins(plugins::Args),
@@ -59,6 +90,9 @@ enum Command {
     /// Make an earlier deployment the active one again
     #[command(after_help = change::ROLLBACK_HELP)]
     Rollback(change::RollbackArgs),
+    /// Compile a component within limits, for the process that started this one
+    #[command(name = compile_component::NAME, hide = true, after_help = compile_component::HELP)]
+    CompileComponent(compile_component::Args),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  palfrey completions bash > ~/.local/share/bash-completion/completions/palfrey")]
     Completions {
@@ -72,6 +106,10 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // Before anything else takes memory or starts a thread.
+    if let Command::CompileComponent(args) = &cli.command {
+        return compile_component::run(args);
+    }
     output::start_log(&cli);
     let result = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
@@ -99,12 +137,21 @@ fn command() -> clap::Command {
 async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, config, quiet, .. } = cli;
     match command {
-        Command::Worker => worker::run(config).await,
+        Command::Worker(args) => worker::run(config, args).await,
+        Command::Workers(args) => workers::run(config, args).await,
+        Command::Drain(args) => drain::run(config, args).await,
+        Command::Jobs(args) => jobs::run(config, args).await,
+        Command::Cancel(args) => cancel::run(config, args).await,
+        Command::Dead(args) => dead::run(config, args).await,
         Command::Deploy(args) => deploy::run(config, args, quiet).await,
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Sign(args) => sign::run(config, args).await,
         Command::Plugins(args) => plugins::run(config, args).await,
         Command::Inspect(args) => inspect::run(config, args).await,
         Command::Undeploy(args) => change::undeploy(config, args).await,
         Command::Rollback(args) => change::rollback(config, args).await,
+        // It has left `main` already.
+        Command::CompileComponent(_) => Ok(()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut self::command(), "palfrey", &mut script);

@@ -3,11 +3,18 @@
 use std::{
     error::Error,
     io::{self, Write as _},
+    time::{Duration, SystemTime},
 };
 
 use clap::{ValueEnum, builder::styling::Style};
 use comfy_table::{Attribute, Cell, Table, TableStyle, presets};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use super::{Cli, Command, Failure};
 
@@ -28,7 +35,7 @@ const CLIENT_LIBRARY: &str = "lapin";
 pub(super) fn start_log(cli: &Cli) {
     let default = match (cli.quiet, &cli.command) {
         (true, _) => LevelFilter::ERROR,
-        (false, Command::Worker) => LevelFilter::INFO,
+        (false, Command::Worker(_)) => LevelFilter::INFO,
         (false, _) => LevelFilter::WARN,
     };
     let filter = EnvFilter::builder().with_default_directive(default.into());
@@ -39,9 +46,11 @@ pub(super) fn start_log(cli: &Cli) {
     }
     // Whoever read stderr may go away: a worker does its work all the same. Reporting that would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    // At that level the client library shows each frame that it sends, and one of them holds the password.
+    let no_frames = filter_fn(|event| *event.level() < Level::TRACE || !event.target().starts_with(CLIENT_LIBRARY));
     match cli.log_format {
-        LogFormat::Text => log.with_ansi(colours(&io::stderr())).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(colours(&io::stderr())).finish().with(no_frames).init(),
+        LogFormat::Json => log.json().finish().with(no_frames).init(),
     }
 }
 
@@ -99,6 +108,18 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
         table.set_header(header);
     }
     table
+}
+
+/// When something began that is there for so long, in UTC.
+#[expect(clippy::disallowed_methods, reason = "it is shown, and decides nothing")]
+pub(super) fn since(age: Duration) -> String {
+    let began = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(began).to_string()
+}
+
+/// A duration for people, to the second.
+pub(super) fn duration(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string().replace(' ', "")
 }
 
 /// A size for people.

@@ -1,28 +1,57 @@
 //! `palfrey worker`
 
+use std::net::SocketAddr;
+
 use palfrey_host::{Config, WorkerRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, connection};
+use super::{Failure, connection, health::HealthServer, service};
 
 pub(super) const HELP: &str = "\
 Takes tasks and executes whatever plugins they name. Start as many as you like, on any machine that reaches the broker.
-At the first SIGINT or SIGTERM it takes no more tasks, finishes those under way and exits with 0; at a second one it exits
-at once, and the broker gives its tasks to others.
+At the first SIGINT or SIGTERM, or when `palfrey drain` names it, it takes no more tasks, finishes those that run within the
+drain timeout and exits with 0; at a second one it exits at once. The broker gives to others what was not finished.
 
 Example:
   palfrey worker --amqp-uri amqp://user:password@broker:5672/%2f --slots 4 --limit time=1min,memory=512MiB";
 
-pub(super) async fn run(config: Config) -> Result<(), Failure> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Answer HTTP probes for /livez and /readyz at this address, such as 127.0.0.1:8080 [default: do not listen]
+    #[arg(long, env = "PALFREY_HEALTH_LISTEN", value_name = "ADDR")]
+    health_listen: Option<SocketAddr>,
+}
+
+pub(super) async fn run(config: Config, args: Args) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    arm_failpoints()?;
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
     let config = connection::complete(config)?;
+    let health = match args.health_listen {
+        Some(address) => Some(HealthServer::listen(address).await?),
+        None => None,
+    };
     let worker = tokio::select! {
         worker = WorkerRuntime::from_config(&config) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    Ok(worker.main_loop(shutdown.cancelled()).await?)
+    if let Some(health) = &health {
+        health.tell_of(&worker);
+    }
+    let ended = service::accompany(&worker, worker.main_loop(shutdown.cancelled())).await;
+    // It was closed already if that is what has ended the loop.
+    worker.close().await.ok();
+    Ok(ended?)
+}
+
+/// Where tests want this process to fail.
+#[cfg(debug_assertions)]
+fn arm_failpoints() -> Result<(), Failure> {
+    use palfrey_host::failpoint;
+    let rules = std::env::var(failpoint::VARIABLE).unwrap_or_default();
+    failpoint::arm(&rules).map_err(|error| Failure::Setup(error.into()))
 }
 
 /// Asks for a shutdown at the first signal, and ends the process at the second.

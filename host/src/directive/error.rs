@@ -79,6 +79,12 @@ pub enum JobError {
         /// What the job was waiting for.
         waiting_for: String,
     },
+    /// An operator ended the job.
+    #[error("the job was cancelled by {by}")]
+    Cancelled {
+        /// User and machine, as far as they were known.
+        by: String,
+    },
     /// The broker failed or refused.
     #[error("the broker does not carry the job")]
     Queue(#[from] QueueError),

@@ -137,6 +137,19 @@ impl<T> fmt::Debug for IndexedStream<'_, T> {
 }
 
 /// An [`IndexedStream`] that is to be folded to one value: what [`Foldable::fold`] returns. Running it gives the value.
+///
+/// ```no_run
+/// # async fn example(runtime: palfrey_host::Runtime) -> Result<(), palfrey_host::JobError> {
+/// use std::time::Duration;
+/// use arith::{FibAt, Sum};
+/// use palfrey_host::directive::*;
+///
+/// let fold: Fold<u64> = IndexedStream::from(1..=10).map(&FibAt).fold(&Sum);
+/// let in_time = fold.options(JobOptions::default().timeout(Duration::from_secs(10)));
+/// assert_eq!(in_time.run(&runtime).await?, 143);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Fold<'a, T>(IndexedStream<'a, T>);
 

@@ -4,7 +4,7 @@
 //! task is spawned, so that dropping the job ends it.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     future::poll_fn,
     ops::Range,
     task::Poll,
@@ -17,7 +17,7 @@ use palfrey_schedule::{BatchRule, COMBINING, FoldTree, Phase, Unanswered, Window
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
-use super::{JobError, JobOptions, JobProgress, plan::Plan, source::Source};
+use super::{JobError, JobOptions, JobProgress, crew::Crew, plan::Plan, source::Source};
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
@@ -106,8 +106,7 @@ pub(crate) struct Job<'a> {
     pulled: u64,
     done: u64,
     rule: BatchRule,
-    /// Slots of the workers that have been heard of.
-    slots: HashMap<String, usize>,
+    crew: Crew,
     bytes_in_flight: usize,
     /// Tasks that were sent a second time and have no result yet.
     copied: HashSet<TaskId>,
@@ -142,7 +141,7 @@ impl<'a> Job<'a> {
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let stages = resolve_when_deployed(runtime, plan, &options, deadline).await?;
         let lease = tokio::select! {
-            lease = runtime.lease_job() => lease?,
+            lease = runtime.lease_job(stages.iter().map(|stage| stage.operation.clone()).collect()) => lease?,
             () = sleep_until(deadline) => {
                 let timeout = options.timeout.unwrap_or_default();
                 return Err(JobError::Timeout { timeout, waiting_for: "the broker, to lease a channel".to_owned() });
@@ -159,7 +158,7 @@ impl<'a> Job<'a> {
             pulled: 0,
             done: 0,
             rule: BatchRule::new(options.batch_size),
-            slots: HashMap::new(),
+            crew: Crew::default(),
             bytes_in_flight: 0,
             copied: HashSet::new(),
             idle_since: None,
@@ -220,7 +219,7 @@ impl<'a> Job<'a> {
     }
 
     fn slots(&self) -> usize {
-        self.slots.values().sum()
+        self.crew.slots()
     }
 
     fn folds(&self) -> bool {
@@ -249,7 +248,7 @@ impl<'a> Job<'a> {
                 self.send(piece, inputs, attempt);
                 Ok(())
             }
-            Event::Lost => Err(QueueError::Closed.into()),
+            Event::Lost => Err(self.lease.listed.why_it_ended()),
             Event::Hedge => {
                 self.hedge();
                 Ok(())
@@ -270,7 +269,7 @@ impl<'a> Job<'a> {
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
-        let hedge = self.source_ended && in_flight > 0 && in_flight < slots && self.slots.len() > 1;
+        let hedge = self.source_ended && in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
         self.idle_since = hedge.then(|| self.idle_since.unwrap_or_else(Instant::now));
         let next_hedge = self.next_hedge;
         let stall = (!self.stalled).then(|| self.last_result + STALL);
@@ -362,6 +361,7 @@ impl<'a> Job<'a> {
             self.last_result = Instant::now();
         }
         self.bytes_in_flight += task.inputs.bytes().len();
+        self.progress();
         let piece = Piece { sent: Instant::now(), ..piece };
         self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
     }
@@ -373,7 +373,7 @@ impl<'a> Job<'a> {
         self.stalled = false;
         self.bytes_in_flight -= task.inputs.bytes().len();
         self.copied.remove(&task.id);
-        self.slots.insert(result.report.worker.clone(), result.report.slots as usize);
+        self.crew.heard(&result.report);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {
@@ -385,12 +385,20 @@ impl<'a> Job<'a> {
             TaskOutcome::Failed(error) => self.take_failure(task, piece, error)?,
         }
         acker.ack().await?;
+        let progress = self.progress();
         if let Some(report) = &self.options.progress {
-            let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
-            let total = remaining.map(|remaining| self.pulled + remaining);
-            report(JobProgress { done: self.done, taken: self.pulled, total });
+            report(progress);
         }
         Ok(())
+    }
+
+    /// How far the job is, for its reader and for operators.
+    fn progress(&self) -> JobProgress {
+        let remaining = if self.source_ended { Some(0) } else { self.source.remaining() };
+        let total = remaining.map(|remaining| self.pulled + remaining);
+        let mut counts = self.lease.listed.entry().counts();
+        (counts.done, counts.taken, counts.total) = (self.done, self.pulled, total);
+        JobProgress { done: self.done, taken: self.pulled, total }
     }
 
     fn take_outputs(
@@ -441,6 +449,7 @@ impl<'a> Job<'a> {
                     },
                     AfterFailure::Ignore(error) => {
                         self.done += 1;
+                        self.lease.listed.entry().counts().failed += 1;
                         tracing::debug!(%error, "an element has no output, as its operation asks for");
                     }
                     AfterFailure::Terminate(error) => {
@@ -473,6 +482,7 @@ impl<'a> Job<'a> {
                 // The elements in a partial result did not fail. A worker cannot tell it from an element.
                 return Err(error.into());
             }
+            self.lease.listed.entry().counts().failed += 1;
             tracing::debug!(%error, "an element was left out, as its operation asks for");
         }
         Ok(())
@@ -490,6 +500,7 @@ impl<'a> Job<'a> {
             // A partial result cannot be left out: the elements in it did not fail.
             (AfterFailure::Ignore(error), None) => return Err(error.into()),
             (AfterFailure::Ignore(error), Some(alone)) => {
+                self.lease.listed.entry().counts().failed += 1;
                 tracing::debug!(%error, "an element is left out, as its operation asks for");
                 self.send(piece.part(&alone), Packed::default(), 0);
                 self.send_others(task, piece, alone);
@@ -520,6 +531,7 @@ impl<'a> Job<'a> {
     }
 
     fn retry(&mut self, retry: Retry, delay: Duration) {
+        self.lease.listed.entry().counts().retried += 1;
         if delay.is_zero() {
             self.send(retry.piece, retry.inputs, retry.attempt);
         } else {

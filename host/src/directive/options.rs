@@ -25,6 +25,17 @@ pub struct JobOptions {
 }
 
 /// How far a job is, for [`JobOptions::on_progress`].
+///
+/// ```
+/// use palfrey_host::directive::{JobOptions, JobProgress};
+///
+/// fn percent(progress: JobProgress) -> Option<u64> {
+///     let total = progress.total?;
+///     (100 * progress.done).checked_div(total)
+/// }
+/// assert_eq!(percent(JobProgress { done: 3, taken: 8, total: Some(12) }), Some(25));
+/// let options = JobOptions::default().on_progress(|progress| eprintln!("{:?} %", percent(progress)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JobProgress {
     /// Elements of the source whose tasks have been executed.

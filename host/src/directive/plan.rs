@@ -48,6 +48,18 @@ pub trait MapStage: AsPlanned {
 
 /// What can be folded with: every [`Monoid`] that is [`RemoteExecute`], and an [`OperationHandle`]. It is a bound as
 /// [`MapStage`] is.
+///
+/// ```
+/// use palfrey_host::directive::{Element, Fold, FoldStage, Foldable, IndexedStream};
+///
+/// fn all<'a, M: FoldStage>(elements: impl Into<IndexedStream<'a, M::Elem>>, monoid: &'a M) -> Fold<'a, M::Elem>
+/// where
+///     M::Elem: Element + 'a,
+/// {
+///     elements.into().fold(monoid)
+/// }
+/// let product = all(1..=10, &arith::Product);
+/// ```
 #[expect(private_bounds, reason = "how a plan reads an operation is not for implementing elsewhere")]
 pub trait FoldStage: AsPlanned {
     /// Type of the elements.

@@ -48,6 +48,15 @@ impl<T: Serializable> Element for T {
 
 /// An element that is encoded already, for programs that do not have its Rust type. See
 /// [`OperationHandle`](super::OperationHandle) for what can be mapped over it.
+///
+/// ```
+/// use palfrey_host::directive::Encoded;
+/// use palfrey_sdk::Serializer;
+///
+/// let element = Encoded::from(Serializer::Postcard.to_bytes(&300_u64)?);
+/// assert_eq!(element.0[..], [0xac, 0x02]);
+/// # Ok::<(), palfrey_sdk::CodecError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Encoded(pub Bytes);
 

@@ -66,18 +66,14 @@ impl Cache {
     }
 
     /// Keeps the machine code of a component. A failure costs time later, so it is no more than a warning.
-    pub(super) fn store(&self, digest: &Digest, component: &Component) {
-        let write = || -> Result<(), String> {
-            let code = component.serialize().map_err(|error| error.to_string())?;
-            let written: io::Result<()> = (|| {
-                let mut file = NamedTempFile::new_in(&self.folder)?;
-                file.write_all(MAGIC)?;
-                file.write_all(&Sha256::digest(&code))?;
-                file.write_all(&code)?;
-                file.persist(self.path(digest))?;
-                Ok(())
-            })();
-            written.map_err(|error| error.to_string())
+    pub(super) fn store(&self, digest: &Digest, code: &[u8]) {
+        let write = || -> io::Result<()> {
+            let mut file = NamedTempFile::new_in(&self.folder)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&Sha256::digest(code))?;
+            file.write_all(code)?;
+            file.persist(self.path(digest))?;
+            Ok(())
         };
         if let Err(error) = write() {
             tracing::warn!(folder = %self.folder.display(), %error, "machine code cannot be kept in the cache");
@@ -98,7 +94,7 @@ fn verified(file: &[u8]) -> Option<&[u8]> {
 
 #[expect(unsafe_code, reason = "machine code can be vouched for, but not checked")]
 fn deserialize(wasmtime: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes must be what `Component::serialize` returned, unchanged. They come from a file that `Cache::store`
+    // SAFETY: the bytes must be what wasmtime's compiler returned, unchanged. They come from a file that `Cache::store`
     // wrote, in a folder that belongs to this user and that nobody else can write to (`prepare`), and their hash has just
     // been checked in memory (`verified`): unlike a mapped file they cannot change any more. That they fit this engine
     // and processor is checked by wasmtime.
@@ -131,4 +127,34 @@ fn prepare(folder: &Path) -> Result<(), String> {
     }
     drop(probe);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn file(code: &[u8]) -> Vec<u8> {
+        [MAGIC.as_slice(), Sha256::digest(code).as_slice(), code].concat()
+    }
+
+    proptest! {
+        /// What wasmtime is given is what was written, whatever the disk returns.
+        #[test]
+        fn machine_code_is_what_was_written_or_nothing(
+            code in vec(any::<u8>(), 0..200),
+            edits in vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+            cut in any::<proptest::sample::Index>(),
+            more in vec(any::<u8>(), 0..3),
+        ) {
+            let written = file(&code);
+            prop_assert_eq!(verified(&written), Some(code.as_slice()));
+            prop_assert_eq!(verified(&written[..cut.index(written.len())]), None);
+            let mut read = written.clone();
+            edits.iter().for_each(|(at, byte)| read[at.index(written.len())] = *byte);
+            read.extend(more);
+            prop_assert_eq!(verified(&read).is_some(), read == written);
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! The calls of a plugin: what goes in, what comes out, and the checks in between.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use palfrey_sdk::{FatalStrategy, RetryStrategy, Serializer};
@@ -15,7 +18,7 @@ use super::{
     journal::cut,
     limits::Limits,
 };
-use crate::task::{Cause, Packed};
+use crate::task::{Cause, Packed, PackedBuilder};
 
 /// What is executed, under which conditions.
 ///
@@ -75,6 +78,17 @@ impl<'a> Call<'a> {
 }
 
 /// What was finished of a batch that is mapped.
+///
+/// ```
+/// use palfrey_host::engine::{Failure, FailureKind, MapOutcome};
+/// # use palfrey_sdk::FatalStrategy;
+///
+/// # let failure = Failure { kind: FailureKind::Fatal(FatalStrategy::Terminate), message: "no".into(), causes: vec![] };
+/// let outcome = MapOutcome { outputs: [[1], [2]].into_iter().collect(), failure: Some((2, failure)) };
+/// // The elements before the one that failed have their outputs, those behind it were not executed.
+/// let (index, failure) = outcome.failure.expect("the third element failed");
+/// assert_eq!(outcome.outputs.len(), index as usize);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapOutcome {
     /// The outputs of all elements, or of those before the failure.
@@ -84,6 +98,18 @@ pub struct MapOutcome {
 }
 
 /// A failure that an operation reports.
+///
+/// ```
+/// use palfrey_host::engine::{Failure, FailureKind};
+/// use palfrey_sdk::FatalStrategy;
+///
+/// let failure = Failure {
+///     kind: FailureKind::Fatal(FatalStrategy::Terminate),
+///     message: "there is no such page".to_owned(),
+///     causes: vec!["404".to_owned()],
+/// };
+/// assert_eq!([&[failure.message], &failure.causes[..]].concat().join(": "), "there is no such page: 404");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What to do about it.
@@ -95,6 +121,18 @@ pub struct Failure {
 }
 
 /// The kinds of failures that an operation can report.
+///
+/// ```
+/// use palfrey_host::{engine::FailureKind, task::Cause};
+/// use palfrey_sdk::{FatalStrategy, RetryStrategy};
+///
+/// let kind = FailureKind::Transient {
+///     retry: RetryStrategy::Immediate { max_retries: 3 },
+///     exhausted: FatalStrategy::Terminate,
+/// };
+/// // A worker tells the orchestrator as a cause.
+/// assert!(matches!(Cause::from(kind), Cause::Transient { retry, .. } if retry.delay_after(0).is_some()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailureKind {
     /// Executing it again may succeed.
@@ -144,16 +182,67 @@ const ANSWER_OVERHEAD: u64 = 1 << 20;
 impl Plugin {
     /// Applies an operation to each input, in order, up to the first element that fails, in a fresh instance.
     ///
+    /// An operation that looks at random numbers or a clock gets a fresh instance for each input, because what it sees there
+    /// depends on how often it looked before: so an output does not depend on which inputs share its batch. That costs
+    /// some microseconds an input.
+    ///
     /// It blocks the thread as long as the limits allow: call it within [`Engine::run`](super::Engine::run).
     ///
     /// # Errors
     /// If the guest was stopped, or its answer breaks the contract. Nothing of the batch is known then.
     pub fn map(&self, call: &Call<'_>, inputs: &Packed) -> Result<MapOutcome, Stopped> {
-        let request = self.request(call, inputs.len());
-        let Answer { value, stderr } = self.execute(request, |guest, store| {
+        let operations = &self.0.description.operations;
+        let operation = operations.iter().position(|operation| operation.name == call.operation);
+        let apart = operation.and_then(|index| self.0.apart.get(index));
+        if inputs.len() <= 1 || !apart.is_some_and(|apart| apart.load(Relaxed)) {
+            let (outcome, Aftermath { looked, .. }) = self.map_together(call, inputs, Duration::ZERO)?;
+            if !looked {
+                return Ok(outcome);
+            }
+            // Remembered, so that the next batch is executed only once.
+            apart.inspect(|apart| apart.store(true, Relaxed));
+            if inputs.len() <= 1 {
+                return Ok(outcome);
+            }
+        }
+        self.map_apart(call, inputs)
+    }
+
+    fn map_together(
+        &self,
+        call: &Call<'_>,
+        inputs: &Packed,
+        spent: Duration,
+    ) -> Result<(MapOutcome, Aftermath), Stopped> {
+        let request = self.request(call, inputs.len(), spent);
+        let Answer { value, stderr, log, looked, took } = self.execute(request, |guest, store| {
             guest.call_map(store, call.operation, call.config, call.serializer.name(), packed(inputs))
         })?;
-        check_outcome(call, inputs, value).map_err(|cause| cause.stopped(stderr))
+        let outcome = check_outcome(call, inputs, value).map_err(|cause| cause.stopped(stderr))?;
+        Ok((outcome, Aftermath { looked, log, took }))
+    }
+
+    /// The limits are those of the whole batch.
+    fn map_apart(&self, call: &Call<'_>, inputs: &Packed) -> Result<MapOutcome, Stopped> {
+        let mut call = call.clone();
+        let limit = call.limits.output;
+        let mut spent = Duration::ZERO;
+        let mut outputs = PackedBuilder::default();
+        for index in 0..inputs.len() {
+            let one = inputs.slice(index..index + 1);
+            let (outcome, Aftermath { log, took, .. }) = self.map_together(&call, &one, spent)?;
+            call.limits.log = log;
+            spent += took;
+            let size = outputs.byte_len() + outcome.outputs.bytes().len();
+            if size as u64 > limit {
+                return Err(Refusal::TooLarge { size, limit }.stopped(String::new()));
+            }
+            outputs.extend(&outcome.outputs);
+            if let Some((_, failure)) = outcome.failure {
+                return Ok(MapOutcome { outputs: outputs.build(), failure: Some((index as u32, failure)) });
+            }
+        }
+        Ok(MapOutcome { outputs: outputs.build(), failure: None })
     }
 
     /// Combines the inputs to one element, from left to right, in a fresh instance. The inner error is the failure that
@@ -175,8 +264,8 @@ impl Plugin {
     /// # Errors
     /// As [`map`](Self::map).
     pub fn fold(&self, call: &Call<'_>, inputs: &Packed) -> Result<Result<Bytes, (u32, Failure)>, Stopped> {
-        let request = self.request(call, 1);
-        let Answer { value, stderr } = self.execute(request, |guest, store| {
+        let request = self.request(call, 1, Duration::ZERO);
+        let Answer { value, stderr, .. } = self.execute(request, |guest, store| {
             guest.call_fold(store, call.operation, call.config, call.serializer.name(), packed(inputs))
         })?;
         let checked = match value {
@@ -193,8 +282,8 @@ impl Plugin {
     /// # Errors
     /// As [`map`](Self::map).
     pub fn empty(&self, call: &Call<'_>) -> Result<Result<Bytes, Failure>, Stopped> {
-        let request = self.request(call, 1);
-        let Answer { value, stderr } = self.execute(request, |guest, store| {
+        let request = self.request(call, 1, Duration::ZERO);
+        let Answer { value, stderr, .. } = self.execute(request, |guest, store| {
             guest.call_empty(store, call.operation, call.config, call.serializer.name())
         })?;
         match value {
@@ -204,18 +293,28 @@ impl Plugin {
         .map_err(|cause: Refusal| cause.stopped(stderr))
     }
 
-    fn request<'a>(&self, call: &'a Call<'a>, elements: usize) -> Request<'a> {
+    fn request<'a>(&self, call: &'a Call<'a>, elements: usize, spent: Duration) -> Request<'a> {
         let offsets = elements as u64 * size_of::<u32>() as u64;
         Request {
             operation: call.operation,
             config: call.config,
             attempt: call.attempt,
             limits: call.limits,
+            spent,
             answer: call.limits.output.saturating_add(offsets).saturating_add(ANSWER_OVERHEAD),
             cancel: call.cancel.clone(),
             progress: call.progress.as_ref().map(Arc::clone),
         }
     }
+}
+
+/// What is known of an instance that is gone.
+struct Aftermath {
+    /// Whether it has seen a random number or a clock.
+    looked: bool,
+    /// Bytes that it might still have written to the log.
+    log: u64,
+    took: Duration,
 }
 
 /// An answer that is not taken.
@@ -314,6 +413,86 @@ fn retry_strategy(strategy: wit::RetryStrategy) -> RetryStrategy {
                 max_retries: max_retries.min(MAX_RETRIES),
                 min_duration: delay(min_delay_ms),
                 max_duration: delay(max_delay_ms),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+
+    fn packed_result() -> impl Strategy<Value = guest::PackedResult> {
+        let honest = vec(vec(any::<u8>(), 0..4), 0..6).prop_map(|elements| {
+            let packed: Packed = elements.into_iter().collect();
+            guest::PackedResult { bytes: packed.bytes().to_vec(), ends: packed.ends().to_vec() }
+        });
+        let ends = vec(prop_oneof![0..12_u32, any::<u32>()], 0..6);
+        let lie = (vec(any::<u8>(), 0..12), ends).prop_map(|(bytes, ends)| guest::PackedResult { bytes, ends });
+        prop_oneof![honest, lie]
+    }
+
+    fn element_failures() -> impl Strategy<Value = wit::ElementFailure> {
+        let strategy = || {
+            any::<bool>().prop_map(|end| if end { wit::FatalStrategy::Terminate } else { wit::FatalStrategy::Ignore })
+        };
+        let retry = any::<(u32, u64, u64)>().prop_map(|(max_retries, min_delay_ms, max_delay_ms)| {
+            wit::RetryStrategy::Exponential(wit::ExponentialRetry { max_retries, min_delay_ms, max_delay_ms })
+        });
+        let kind = prop_oneof![
+            Just(wit::FailureKind::Unsupported),
+            strategy().prop_map(wit::FailureKind::Fatal),
+            (retry, strategy()).prop_map(|(retry, exhausted)| {
+                wit::FailureKind::Transient(wit::TransientFailure { retry, exhausted })
+            }),
+            (any::<bool>(), option::of(any::<u32>())).prop_map(|(config, position)| {
+                let what = if config { wit::Undecodable::Config } else { wit::Undecodable::Element };
+                wit::FailureKind::BadInput(wit::BadInput { what, position })
+            }),
+        ];
+        let long = (".{0,8}", 0..6000_usize).prop_map(|(text, times)| text.repeat(times));
+        let index = prop_oneof![0..8_u32, any::<u32>()];
+        (index, kind, long, vec("[^a]{0,3}", 0..50)).prop_map(|(index, kind, message, causes)| wit::ElementFailure {
+            index,
+            failure: wit::Failure { kind, message, causes },
+        })
+    }
+
+    proptest! {
+        /// Whatever a guest returns is an outcome of this batch within the limits, or refused.
+        #[test]
+        fn what_a_guest_returns_is_an_outcome_of_its_batch_or_refused(
+            inputs in vec(vec(any::<u8>(), 0..4), 0..6),
+            outputs in packed_result(),
+            failure in option::of(element_failures()),
+            output in 0..10_u64,
+        ) {
+            let call = Call::new("anything", b"config", Limits { output, ..Limits::default() });
+            let inputs: Packed = inputs.into_iter().collect();
+            let Ok(outcome) = check_outcome(&call, &inputs, guest::MapOutcome { outputs, failure }) else { return Ok(()) };
+            prop_assert!(outcome.outputs.bytes().len() as u64 <= output);
+            prop_assert_eq!(outcome.outputs.iter().map(|element| element.len()).sum::<usize>(), outcome.outputs.bytes().len());
+            match outcome.failure {
+                None => prop_assert_eq!(outcome.outputs.len(), inputs.len()),
+                Some((index, failure)) => {
+                    prop_assert_eq!(outcome.outputs.len(), index as usize);
+                    let element = inputs.get(index as usize);
+                    prop_assert!(element.is_some());
+                    prop_assert!(failure.message.len() <= MAX_MESSAGE + " […]".len());
+                    prop_assert!(failure.causes.len() <= MAX_CAUSES);
+                    match failure.kind {
+                        FailureKind::Transient { retry: RetryStrategy::Exponential { max_retries, min_duration, max_duration }, .. } => {
+                            prop_assert!(max_retries <= MAX_RETRIES && min_duration <= MAX_DELAY && max_duration <= MAX_DELAY);
+                        }
+                        FailureKind::BadInput { config, position: Some(position) } => {
+                            let length = if config { call.config.len() } else { element.map_or(0, |bytes| bytes.len()) };
+                            prop_assert!(position as usize <= length);
+                        }
+                        _ => {}
+                    }
+                }
             }
         }
     }

@@ -13,6 +13,18 @@ use super::{
 };
 
 /// How far an operation is with the element under way, as it says itself.
+///
+/// ```
+/// use palfrey_host::engine::Progress;
+///
+/// fn show(Progress { done, total, unit }: &Progress) -> String {
+///     match total {
+///         Some(total) => format!("{done} of {total} {unit}"),
+///         None => format!("{done} {unit}"),
+///     }
+/// }
+/// assert_eq!(show(&Progress { done: 3, total: Some(10), unit: "rows".to_owned() }), "3 of 10 rows");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// So much is done.
@@ -24,6 +36,14 @@ pub struct Progress {
 }
 
 /// Receives reports of progress, on the thread that executes the call. It should return quickly.
+///
+/// ```
+/// use std::sync::Arc;
+/// use palfrey_host::engine::{Call, Limits, ProgressSink};
+///
+/// let sink: ProgressSink = Arc::new(|progress| eprintln!("{} {}", progress.done, progress.unit));
+/// let call = Call { progress: Some(sink), ..Call::new("draw", &[], Limits::default()) };
+/// ```
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Reports that come sooner after the last one are dropped, but for the last of them.
@@ -58,6 +78,15 @@ pub(super) struct Panicked {
     pub(super) location: Option<String>,
 }
 
+/// What is left of a call when it is over.
+pub(super) struct LastWords {
+    pub(super) panic: Option<Panicked>,
+    /// The end of what was printed on stderr.
+    pub(super) stderr: String,
+    /// Bytes that might still have been written to the log.
+    pub(super) log: u64,
+}
+
 impl Context {
     pub(super) fn new(
         attempt: u32,
@@ -68,14 +97,14 @@ impl Context {
         Self { attempt, cancel, journal, progress, reported: None, pending: None, panic: None }
     }
 
-    /// Delivers what was held back. Returns the panic, if there was one, and the end of stderr.
-    pub(super) fn finish(&mut self) -> (Option<Panicked>, String) {
+    /// Delivers what was held back.
+    pub(super) fn finish(&mut self) -> LastWords {
         if let (Some(sink), Some(progress)) = (&self.progress, self.pending.take()) {
             sink(progress);
         }
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.finish();
-        (self.panic.take(), journal.stderr_tail())
+        LastWords { panic: self.panic.take(), stderr: journal.stderr_tail(), log: journal.remaining() }
     }
 }
 

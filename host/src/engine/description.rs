@@ -11,6 +11,16 @@ use crate::task::is_kebab_case;
 /// A whole plugin: its name, version and operations.
 ///
 /// One that came out of [`Engine::load`](super::Engine::load) keeps all rules of the contract.
+///
+/// ```no_run
+/// # fn example(plugin: palfrey_host::engine::Plugin) {
+/// let description = plugin.description();
+/// println!("{} {}", description.name, description.version);
+/// for operation in &description.operations {
+///     println!("  {}: {}", operation.name, operation.summary);
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// Kebab-case. Operation IDs begin with it.
@@ -22,6 +32,19 @@ pub struct Description {
 }
 
 /// One operation of a plugin.
+///
+/// ```
+/// use palfrey_host::{engine::Descriptor, plugin::schema};
+/// use palfrey_sdk::Serializer;
+///
+/// fn print(operation: &Descriptor) {
+///     let show = |schema: &Option<String>| schema.as_deref().map_or("?".to_owned(), schema::inline);
+///     println!("{}({}) -> {}", operation.name, show(&operation.input_schema), show(&operation.output_schema));
+///     if !operation.understands(Serializer::Cbor) {
+///         println!("  not in CBOR");
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// Kebab-case, unique within the plugin.
@@ -41,6 +64,16 @@ pub struct Descriptor {
 }
 
 /// What can be done with an operation.
+///
+/// ```
+/// use palfrey_host::engine::{Description, Kind};
+///
+/// /// The operations that can be folded with.
+/// fn monoids(description: &Description) -> impl Iterator<Item = &str> {
+///     let monoids = description.operations.iter().filter(|operation| operation.kind == Kind::Monoid);
+///     monoids.map(|operation| operation.name.as_str())
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -51,6 +84,15 @@ pub enum Kind {
 }
 
 /// A description that breaks a rule.
+///
+/// ```
+/// use palfrey_host::engine::{DescriptionError, LoadError};
+///
+/// // What is wrong is the source of the error of loading.
+/// let error = LoadError::from(DescriptionError::Duplicate("fib-at".to_owned()));
+/// let source = std::error::Error::source(&error).expect("it has one");
+/// assert_eq!(source.to_string(), "two operations have the name `fib-at`: rename one of them");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptionError {
     /// The plugin's name.
@@ -259,5 +301,66 @@ mod tests {
         refused("arith", "0.1.0", changed(|op| op.summary = "x".repeat(1025)), "the summary of the operation `fib-at`");
         refused("arith", "0.1.0", changed(|op| op.output_schema = Some("u64".to_owned())), "output schema");
         refused("arith", "0.1.0", changed(|op| op.input_schema = Some("[".repeat(MAX_SCHEMA + 1))), "at most 65536");
+    }
+
+    mod hostile {
+        use proptest::{collection::vec, option, prelude::*};
+
+        use super::*;
+
+        /// Names that are right, nearly right, and far too long.
+        fn names() -> impl Strategy<Value = String> {
+            prop_oneof![4 => "[a-z]{1,3}(-[a-z0-9]{1,3})?", 1 => "[-a-zA-Z_/.@]{0,5}", 1 => ("\\PC{0,3}", 0..2000_usize).prop_map(|(part, times)| part.repeat(times))]
+        }
+
+        fn schemas() -> impl Strategy<Value = Option<String>> {
+            let nested = (0..2000_usize).prop_map(|depth| "[".repeat(depth) + &"]".repeat(depth));
+            let long = (0..2 * MAX_SCHEMA).prop_map(|length| format!("\"{}\"", "x".repeat(length)));
+            option::of(
+                prop_oneof![3 => Just(r#"{"name":"u64","ty":"U64"}"#.to_owned()), 1 => "[\\[\\]{}\":,0-9a-z]{0,20}", 1 => nested, 1 => long],
+            )
+        }
+
+        prop_compose! {
+            fn descriptors()(
+                name in names(),
+                summary in prop_oneof![4 => "\\PC{0,20}", 1 => (0..2 * MAX_SUMMARY).prop_map(|length| "x".repeat(length))],
+                encodings in prop_oneof![4 => vec("postcard|cbor", 1..3), 1 => vec(names(), 0..30)],
+                schemas in [schemas(), schemas(), schemas()],
+            ) -> Descriptor {
+                let [config_schema, input_schema, output_schema] = schemas;
+                Descriptor { name, kind: Kind::Monoid, summary, encodings, config_schema, input_schema, output_schema }
+            }
+        }
+
+        proptest! {
+            /// What a component says about itself keeps the rules, or is refused in a line.
+            #[test]
+            fn a_description_keeps_the_rules_or_is_refused(
+                name in names(),
+                version in prop_oneof![4 => "[0-9]\\.[0-9]\\.[0-9]", 1 => "[-+.0-9a-z]{0,30}", 1 => "1\\.[0-9]{20,400}\\.0"],
+                operations in vec(descriptors(), 0..4),
+                times in prop_oneof![20 => Just(1_usize), 1 => Just(2000)],
+            ) {
+                let operations = operations.iter().cycle().take(operations.len() * times).cloned().collect::<Vec<_>>();
+                match Description::new(name.clone(), &version, operations.clone()) {
+                    Err(error) => prop_assert!(error.to_string().len() <= 1000, "{} bytes", error.to_string().len()),
+                    Ok(description) => {
+                        prop_assert!(is_kebab_case(&description.name) && description.name == name);
+                        prop_assert_eq!(description.version.to_string().parse::<Version>().unwrap(), description.version);
+                        prop_assert!((1..=MAX_OPERATIONS).contains(&operations.len()));
+                        let names: HashSet<_> = operations.iter().map(|operation| &operation.name).collect();
+                        prop_assert_eq!(names.len(), operations.len());
+                        for operation in &operations {
+                            prop_assert!(is_kebab_case(&operation.name) && operation.summary.len() <= MAX_SUMMARY);
+                            prop_assert!((1..=MAX_ENCODINGS).contains(&operation.encodings.len()));
+                            for schema in [&operation.config_schema, &operation.input_schema, &operation.output_schema] {
+                                prop_assert!(schema.as_ref().is_none_or(|schema| schema.len() <= MAX_SCHEMA));
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }

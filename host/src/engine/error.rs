@@ -8,6 +8,13 @@ use super::description::DescriptionError;
 use crate::task::Cause;
 
 /// An engine that cannot start.
+///
+/// ```
+/// use palfrey_host::engine::{Engine, EngineConfig, EngineError};
+///
+/// let error = Engine::new(&EngineConfig { slots: 0, ..EngineConfig::default() }).unwrap_err();
+/// assert!(matches!(error, EngineError::Slots));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Without slots nothing is executed.
@@ -40,11 +47,22 @@ pub enum EngineError {
 }
 
 /// A component that cannot be executed.
+///
+/// ```
+/// use palfrey_host::engine::{Engine, EngineConfig, LoadError};
+///
+/// let engine = Engine::new(&EngineConfig::default())?;
+/// match engine.load(b"\0asm\x01\0\0\0") {
+///     Err(LoadError::CoreModule) => println!("it was built for another target than `wasm32-wasip2`"),
+///     other => panic!("it is an empty module, not {other:?}"),
+/// }
+/// # Ok::<(), palfrey_host::engine::EngineError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Larger than components may be.
     #[error(
-        "the component has {}, and at most {} are allowed: strip it, or raise the limit of the workers",
+        "the component has {}, and at most {} are allowed: strip it, or raise the limit `component` of the compiler",
         ByteSize(*size), ByteSize(*limit)
     )]
     TooLarge {
@@ -75,6 +93,53 @@ pub enum LoadError {
         /// What the compiler said.
         reason: String,
     },
+    /// Compiling it takes long.
+    #[error(
+        "compiling the component took longer than the limit of {}: split its functions, or raise the limit `time` of the \
+         compiler",
+        humantime::format_duration(*limit)
+    )]
+    CompileTime {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Compiling it takes much memory.
+    #[error(
+        "compiling the component took more memory than the limit of {}: split its functions, or raise the limit `memory` of \
+         the compiler",
+        ByteSize(*limit)
+    )]
+    CompileMemory {
+        /// Bytes that it may take.
+        limit: u64,
+    },
+    /// There would be too much of the result.
+    #[error(
+        "the component has more machine code than the limit of {}: make it smaller, or raise the limit `code` of the compiler",
+        ByteSize(*limit)
+    )]
+    MachineCode {
+        /// Bytes that there may be.
+        limit: u64,
+    },
+    /// The compiler made a mistake, which some components are made for.
+    #[error("the compiler crashed on the component, and would do so again: {reason}")]
+    CompilerCrashed {
+        /// How its process ended, and what it said.
+        reason: String,
+    },
+    /// Somebody else ended the compiler's process: the system does when memory is short.
+    #[error(
+        "the process that compiled the component was ended from outside by signal {signal}; most likely the machine is short \
+         of memory: give it more, or lower the limit `memory` of the compiler"
+    )]
+    CompilerEnded {
+        /// Its number.
+        signal: i32,
+    },
+    /// The compiler's process cannot be started, or spoken to.
+    #[error("the component cannot be compiled, because the process for it cannot be started")]
+    CompilerNotStarted(#[source] io::Error),
     /// It needs more memories, tables or instances than there is room for.
     #[error("the component does not fit into the sandbox: {reason}")]
     TooDemanding {
@@ -131,7 +196,31 @@ pub enum LoadError {
     Describe(#[source] Stopped),
 }
 
+impl LoadError {
+    /// Whether it is about the machine and not about the component, so that it may go better another time.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::CompilerEnded { .. } | Self::CompilerNotStarted(_))
+    }
+
+    /// Why the compiler refused it.
+    pub(super) fn refused(reason: String) -> Self {
+        // wasmtime has no type for it.
+        if reason.contains("pooling allocator") { Self::TooDemanding { reason } } else { Self::Malformed { reason } }
+    }
+}
+
 /// A call that was stopped, or whose answer breaks the contract. It has no result, and only that one call is affected.
+///
+/// ```
+/// use palfrey_host::{engine::Stopped, task::Cause};
+///
+/// fn report(stopped: &Stopped) {
+///     if let Cause::Panic { location: Some(location) } = &stopped.cause {
+///         eprintln!("look at {location}");
+///     }
+///     eprintln!("{stopped}\n{}", stopped.stderr);
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}{}{message}", if message.is_empty() { "" } else { ": " })]
 pub struct Stopped {

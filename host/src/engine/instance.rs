@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytesize::ByteSize;
@@ -13,13 +13,15 @@ use wasmtime_wasi::I32Exit;
 use super::{
     Core,
     bindings::{PluginPre, exports::palfrey::plugin::operations::Guest},
-    context::{Context, Panicked, ProgressSink},
+    context::{Context, LastWords, Panicked, ProgressSink},
     error::{Interruption, Stopped},
     journal::Journal,
     limits::Limits,
-    slots::Permits,
+    permits::Permits,
     wasi::{Seed, Wasi},
 };
+#[cfg(debug_assertions)]
+use crate::failpoint::{self, Moment};
 use crate::task::Cause;
 
 /// What belongs to one instance.
@@ -36,6 +38,8 @@ pub(super) struct Request<'a> {
     pub(super) config: &'a [u8],
     pub(super) attempt: u32,
     pub(super) limits: Limits,
+    /// How much of the time is spent already.
+    pub(super) spent: Duration,
     /// Bytes that may be copied from the guest at once: the size of its answer.
     pub(super) answer: u64,
     pub(super) cancel: CancellationToken,
@@ -47,6 +51,11 @@ pub(super) struct Answer<T> {
     pub(super) value: T,
     /// The end of what it printed on stderr.
     pub(super) stderr: String,
+    /// Bytes that it might still have written to the log.
+    pub(super) log: u64,
+    pub(super) took: Duration,
+    /// Whether it has seen a random number or a clock.
+    pub(super) looked: bool,
 }
 
 impl Core {
@@ -70,7 +79,9 @@ impl Core {
             return Err(Stopped { cause: Cause::Cancelled, message: String::new(), stderr: String::new() });
         }
         let answer = usize::try_from(request.answer).unwrap_or(usize::MAX);
-        let cancel = request.cancel.clone();
+        let (cancel, spent) = (request.cancel.clone(), request.spent);
+        #[cfg(debug_assertions)]
+        let operation = request.operation.to_owned();
         let mut store = Store::new(&self.wasmtime, State::new(plugin, request, &limits));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(answer);
@@ -80,17 +91,20 @@ impl Core {
         store.epoch_deadline_callback(move |_| {
             if cancel.is_cancelled() {
                 Err(Interruption::Cancelled.into())
-            } else if start.elapsed() >= limits.time {
+            } else if spent + start.elapsed() >= limits.time {
                 Err(Interruption::Deadline { limit: limits.time }.into())
             } else {
                 Ok(UpdateDeadline::Continue(1))
             }
         });
-        let result =
-            pre.instantiate(&mut store).and_then(|plugin| call(plugin.palfrey_plugin_operations(), &mut store));
-        let (panic, stderr) = store.data_mut().context.finish();
+        let result = pre.instantiate(&mut store).and_then(|instance| {
+            #[cfg(debug_assertions)]
+            failpoint::reached(Moment::DuringExecution, plugin, &operation);
+            call(instance.palfrey_plugin_operations(), &mut store)
+        });
+        let LastWords { panic, stderr, log } = store.data_mut().context.finish();
         match result {
-            Ok(value) => Ok(Answer { value, stderr }),
+            Ok(value) => Ok(Answer { value, stderr, log, took: start.elapsed(), looked: store.data().wasi.looked() }),
             Err(error) => {
                 let (cause, message) = explain(&error, panic, &limits);
                 Err(Stopped { cause, message, stderr })

@@ -123,6 +123,11 @@ impl Journal {
         String::from_utf8_lossy(&[front, back].concat()).into_owned()
     }
 
+    /// Bytes that may still be written.
+    pub(super) fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     fn line(&mut self, stream: Stream) -> &mut Line {
         match stream {
             Stream::Stdout => &mut self.stdout,

@@ -9,6 +9,17 @@ use crate::task::{OperationId, is_kebab_case};
 /// What one call may use. A call that exceeds one of these is stopped, and the error names the limit.
 ///
 /// [`Default`] gives the values that hold where no rule says otherwise.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::engine::{LimitRules, Limits};
+///
+/// // Stricter defaults, for plugins that nobody knows yet.
+/// let strict = Limits { time: Duration::from_secs(1), memory: 16 << 20, ..Limits::default() };
+/// let rules = LimitRules::new(strict, []);
+/// assert_eq!(rules.limits_for(&"arith/fib-at".parse()?), strict);
+/// # Ok::<(), palfrey_host::task::ParseIdError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of the instance together.
@@ -102,6 +113,14 @@ enum Change {
 }
 
 /// Text that is not a rule.
+///
+/// ```
+/// use palfrey_host::engine::{LimitRule, LimitRuleError};
+///
+/// let error = "arith:speed=9".parse::<LimitRule>().unwrap_err();
+/// assert_eq!(error, LimitRuleError::Name("speed".to_owned()));
+/// assert_eq!(error.to_string(), "`speed` is not a limit: use `memory`, `table`, `time`, `output` or `log`");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitRuleError {
     /// What stands before the colon is neither a plugin nor an operation.
@@ -113,6 +132,9 @@ pub enum LimitRuleError {
     /// There is no such limit.
     #[error("`{0}` is not a limit: use `memory`, `table`, `time`, `output` or `log`")]
     Name(String),
+    /// There is no such limit of the compiler.
+    #[error("`{0}` is not a limit of the compiler: use `component`, `time`, `memory` or `code`")]
+    CompileName(String),
     /// The value is malformed.
     #[error("`{value}` is not a value for `{name}`: write {expected}")]
     Value {
@@ -166,35 +188,49 @@ impl FromStr for Change {
     type Err = LimitRuleError;
 
     fn from_str(text: &str) -> Result<Self, LimitRuleError> {
-        let (name, value) = text.split_once('=').ok_or_else(|| LimitRuleError::NotAPair(text.to_owned()))?;
-        let malformed = |expected| LimitRuleError::Value { name: name.to_owned(), value: value.to_owned(), expected };
-        let out_of_range = |max: String| LimitRuleError::Range { name: name.to_owned(), value: value.to_owned(), max };
-        let bytes = |max: u64| {
-            let ByteSize(bytes) = value.parse().map_err(|_| malformed("a number of bytes such as `64MiB`"))?;
-            if bytes == 0 || bytes > max { Err(out_of_range(ByteSize(max).to_string())) } else { Ok(bytes) }
-        };
+        let (name, value) = split_pair(text)?;
         match name {
-            "memory" => bytes(MAX_MEMORY).map(Self::Memory),
-            "output" => bytes(MAX_OUTPUT).map(Self::Output),
-            "log" => bytes(MAX_MEMORY).map(Self::Log),
-            "time" => {
-                let time =
-                    humantime::parse_duration(value).map_err(|_| malformed("a duration such as `5s` or `2m`"))?;
-                if time.is_zero() || time > MAX_TIME {
-                    return Err(out_of_range(humantime::format_duration(MAX_TIME).to_string()));
-                }
-                Ok(Self::Time(time))
-            }
+            "memory" => parse_bytes(name, value, MAX_MEMORY).map(Self::Memory),
+            "output" => parse_bytes(name, value, MAX_OUTPUT).map(Self::Output),
+            "log" => parse_bytes(name, value, MAX_MEMORY).map(Self::Log),
+            "time" => parse_time(name, value, MAX_TIME).map(Self::Time),
             "table" => match value.parse() {
-                Err(_) => Err(malformed("a number of elements such as `20000`")),
+                Err(_) => Err(malformed(name, value, "a number of elements such as `20000`")),
                 Ok(elements) if elements == 0 || elements > MAX_TABLE_ELEMENTS => {
-                    Err(out_of_range(MAX_TABLE_ELEMENTS.to_string()))
+                    Err(out_of_range(name, value, MAX_TABLE_ELEMENTS.to_string()))
                 }
                 Ok(elements) => Ok(Self::TableElements(elements)),
             },
             _ => Err(LimitRuleError::Name(name.to_owned())),
         }
     }
+}
+
+/// The two sides of `name=value`.
+pub(super) fn split_pair(text: &str) -> Result<(&str, &str), LimitRuleError> {
+    text.split_once('=').ok_or_else(|| LimitRuleError::NotAPair(text.to_owned()))
+}
+
+pub(super) fn parse_bytes(name: &str, value: &str, max: u64) -> Result<u64, LimitRuleError> {
+    let ByteSize(bytes) = value.parse().map_err(|_| malformed(name, value, "a number of bytes such as `64MiB`"))?;
+    if bytes == 0 || bytes > max { Err(out_of_range(name, value, ByteSize(max).to_string())) } else { Ok(bytes) }
+}
+
+pub(super) fn parse_time(name: &str, value: &str, max: Duration) -> Result<Duration, LimitRuleError> {
+    let time =
+        humantime::parse_duration(value).map_err(|_| malformed(name, value, "a duration such as `5s` or `2m`"))?;
+    if time.is_zero() || time > max {
+        return Err(out_of_range(name, value, humantime::format_duration(max).to_string()));
+    }
+    Ok(time)
+}
+
+fn malformed(name: &str, value: &str, expected: &'static str) -> LimitRuleError {
+    LimitRuleError::Value { name: name.to_owned(), value: value.to_owned(), expected }
+}
+
+fn out_of_range(name: &str, value: &str, max: String) -> LimitRuleError {
+    LimitRuleError::Range { name: name.to_owned(), value: value.to_owned(), max }
 }
 
 impl fmt::Display for LimitRule {
@@ -223,6 +259,16 @@ impl fmt::Display for LimitRule {
 }
 
 /// All rules. Where several hold for an operation, the narrower one wins, and among equals the last.
+///
+/// ```
+/// use palfrey_host::engine::{LimitRule, LimitRules};
+///
+/// let rules = ["digest/mine:output=3KiB", "output=1KiB", "digest:output=2KiB"];
+/// let rules: LimitRules = rules.iter().map(|rule| rule.parse::<LimitRule>()).collect::<Result<_, _>>()?;
+/// let output = |id: &str| id.parse().map(|id| rules.limits_for(&id).output >> 10);
+/// assert_eq!([output("digest/mine")?, output("digest/sha256")?, output("text/concat")?], [3, 2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitRules {
     defaults: Limits,

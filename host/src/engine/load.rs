@@ -1,6 +1,9 @@
 //! From bytes to a plugin: everything that is checked before a component may execute anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use semver::Version;
 use tokio_util::sync::CancellationToken;
@@ -59,9 +62,12 @@ impl Engine {
         core.check_bytes(wasm)?;
         let digest = Digest::of(wasm);
         let cached = core.cache.as_ref().and_then(|cache| cache.load(&digest, &core.wasmtime));
-        let component = match &cached {
-            Some(component) => component.clone(),
-            None => Component::new(&core.wasmtime, wasm).map_err(refused)?,
+        let (component, fresh) = match cached {
+            Some(component) => (component, None),
+            None => {
+                let code = core.compile(wasm)?;
+                (deserialize(&core.wasmtime, &code).map_err(|error| refused(&error))?, Some(code))
+            }
         };
         let imports = core.check_world(&component)?;
         let incompatible = |error: wasmtime::Error| LoadError::Incompatible { reason: one_line(&error) };
@@ -70,20 +76,22 @@ impl Engine {
         let description = core.describe(&name, &pre)?;
         // Once it is known to be a plugin, what makes its instances quick is worth its price.
         component.initialize_copy_on_write_image().map_err(incompatible)?;
-        if let (Some(cache), None) = (&core.cache, cached) {
-            cache.store(&digest, &component);
+        if let (Some(cache), Some(code)) = (&core.cache, fresh) {
+            cache.store(&digest, &code);
         }
         let core = Arc::clone(core);
         let size = wasm.len() as u64;
-        Ok(Plugin(Arc::new(PluginInner { core, pre, digest, description, imports, size })))
+        let apart = description.operations.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Plugin(Arc::new(PluginInner { core, pre, digest, description, imports, size, apart })))
     }
 }
 
 impl Core {
     fn check_bytes(&self, wasm: &[u8]) -> Result<(), LoadError> {
         let size = wasm.len() as u64;
-        if size > self.max_component_bytes {
-            return Err(LoadError::TooLarge { size, limit: self.max_component_bytes });
+        let limit = self.compile_limits.component;
+        if size > limit {
+            return Err(LoadError::TooLarge { size, limit });
         }
         match wasmtime::Engine::detect_precompiled(wasm) {
             Some(Precompiled::Module | Precompiled::Component) => return Err(LoadError::Precompiled),
@@ -126,6 +134,7 @@ impl Core {
             config: &[],
             attempt: 0,
             limits: Limits { time: DESCRIBE_TIME, ..self.largest },
+            spent: Duration::ZERO,
             answer: DESCRIBE_ANSWER,
             cancel: CancellationToken::new(),
             progress: None,
@@ -194,18 +203,20 @@ fn version(name: &str) -> Option<Version> {
 }
 
 /// Why the compiler refused it.
-fn refused(error: wasmtime::Error) -> LoadError {
-    let reason = one_line(&error);
-    // wasmtime has no type for it.
-    if reason.contains("pooling allocator") {
-        LoadError::TooDemanding { reason }
-    } else {
-        LoadError::Malformed { reason }
-    }
+pub(super) fn refused(error: &wasmtime::Error) -> LoadError {
+    LoadError::refused(one_line(error))
+}
+
+#[expect(unsafe_code, reason = "machine code can be vouched for, but not checked")]
+fn deserialize(wasmtime: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes must be what wasmtime's compiler returned, unchanged. `Core::compile` has just returned them; where a
+    // child process compiled them it ran this program, and they came through a pipe that nobody else has. That they fit this
+    // engine and processor is checked by wasmtime.
+    unsafe { Component::deserialize(wasmtime, code) }
 }
 
 /// An error and its causes.
-fn one_line(error: &wasmtime::Error) -> String {
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
     let line = error.chain().map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ");
     super::journal::cut(&line.replace('\n', " "), 1 << 10)
 }

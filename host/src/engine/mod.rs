@@ -23,6 +23,7 @@
 mod bindings;
 mod cache;
 mod call;
+mod compiler;
 mod context;
 mod description;
 mod error;
@@ -30,11 +31,16 @@ mod instance;
 mod journal;
 mod limits;
 mod load;
+mod permits;
 mod slots;
 mod ticker;
 mod wasi;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
@@ -46,11 +52,13 @@ use self::{
     cache::Cache,
     context::Context,
     instance::{Answer, Request, State},
-    slots::{Permits, Slots},
+    permits::Permits,
+    slots::Slots,
     ticker::Ticker,
 };
 pub use self::{
     call::{Call, Failure, FailureKind, MapOutcome},
+    compiler::{CompileLimits, Compiler, child::compile_component},
     context::{Progress, ProgressSink},
     description::{Description, DescriptionError, Descriptor, Kind, MAX_OPERATIONS, MAX_SCHEMA, MAX_SUMMARY},
     error::{EngineError, LoadError, Stopped},
@@ -87,15 +95,22 @@ pub struct EngineConfig {
     pub cache_dir: Option<PathBuf>,
     /// What calls may use.
     pub limits: LimitRules,
-    /// The largest component that is accepted. Compiling takes time and memory that grow with it.
-    pub max_component_bytes: u64,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What compiling may use.
+    pub compile_limits: CompileLimits,
 }
 
 impl Default for EngineConfig {
-    /// One slot, no cache, the default limits, components of up to 64 MiB: an interpreter with its libraries has about
-    /// twenty.
+    /// One slot, no cache, the default limits, and a compiler within the process.
     fn default() -> Self {
-        Self { slots: 1, cache_dir: None, limits: LimitRules::default(), max_component_bytes: 64 << 20 }
+        Self {
+            slots: 1,
+            cache_dir: None,
+            limits: LimitRules::default(),
+            compiler: Compiler::default(),
+            compile_limits: CompileLimits::default(),
+        }
     }
 }
 
@@ -116,7 +131,9 @@ struct Core {
     limits: LimitRules,
     /// What the pool has room for.
     largest: Limits,
-    max_component_bytes: u64,
+    compiler: Compiler,
+    compile_limits: CompileLimits,
+    compilations: Permits,
     /// One for each slot.
     calls: Permits,
     /// One: descriptions must not take the room of calls.
@@ -151,7 +168,9 @@ impl Engine {
             cache,
             limits: config.limits.clone(),
             largest,
-            max_component_bytes: config.max_component_bytes,
+            compiler: config.compiler.clone(),
+            compile_limits: config.compile_limits,
+            compilations: Permits::new(compiler::AT_ONCE),
             calls: Permits::new(config.slots),
             smoke_calls: Permits::new(1),
         };
@@ -221,6 +240,8 @@ struct PluginInner {
     description: Description,
     imports: Vec<String>,
     size: u64,
+    /// For each operation, whether its elements are executed apart: see [`Plugin::map`].
+    apart: Box<[AtomicBool]>,
 }
 
 impl Plugin {
@@ -265,7 +286,7 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// How wasmtime compiles and executes. Everything that could make results differ between machines is off.
+/// How wasmtime executes.
 fn settings(slots: usize, largest: &Limits) -> Config {
     // One more than there are slots: a plugin that is loaded describes itself.
     let instances = slots as u32 + 1;
@@ -287,9 +308,16 @@ fn settings(slots: usize, largest: &Limits) -> Config {
         // An instance that stays below these leaves its pages in place, so that the next one need not fault them in.
         .linear_memory_keep_resident(2 << 20)
         .table_keep_resident(512 << 10);
+    let mut config = code_settings();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// How wasmtime compiles: all that decides what machine code is like. Everything that could make results differ between
+/// machines is off.
+fn code_settings() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         // Address space instead of a check at each access: 4 GiB and a guard are what a 32-bit address can reach.
         .memory_reservation(4 << 30)
         .memory_guard_size(32 << 20)

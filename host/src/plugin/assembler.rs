@@ -24,6 +24,15 @@ struct Upload {
 }
 
 /// Chunks that make no component.
+///
+/// ```
+/// use palfrey_host::plugin::{AssemblyError, ComponentError};
+///
+/// /// Whether uploading the component once more would help.
+/// fn is_damaged(error: &ComponentError) -> bool {
+///     matches!(error, ComponentError::Damaged(AssemblyError::Digest { .. }))
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AssemblyError {
     /// The numbers of a chunk contradict each other.

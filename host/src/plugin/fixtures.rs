@@ -39,6 +39,7 @@ pub(super) fn activation(plugin: &str, version: &str, component: &str) -> Activa
         description: description(plugin, version, &["fib-at", "multiply-by", "sum"]),
         imports: Vec::new(),
         force: false,
+        signature: None,
     }
 }
 

@@ -71,6 +71,7 @@ async fn follow_activations(mut deliveries: BoxStream<'static, Delivery>, state:
                     state.skip(offset);
                 }
             }
+            tracing::debug!(next_offset = state.next_offset(), "deployed are {state}");
         });
         // A log hands out everything again after a reconnection, so that nothing depends on the acknowledgement.
         delivery.acker.ack().await.ok();
@@ -82,6 +83,7 @@ fn report(record: &Record, outcome: Result<Change, super::Refusal>) {
     match outcome {
         Ok(Change::Deployed { digest, .. }) => tracing::info!(plugin, %digest, who, "deployed"),
         Ok(Change::RolledBack { digest, .. }) => tracing::info!(plugin, %digest, who, "rolled back"),
+        Ok(Change::Signed { digest, .. }) => tracing::info!(plugin, %digest, who, "signed"),
         Ok(Change::Undeployed { .. }) => tracing::info!(plugin, who, "undeployed"),
         Ok(Change::Nothing) => tracing::debug!(plugin, who, "a record changed nothing"),
         Err(refusal) => tracing::warn!(plugin, who, "a record was refused: {refusal}"),
@@ -93,6 +95,23 @@ fn offset_of(delivery: &Delivery) -> u64 {
 }
 
 /// Why a component's bytes are not to be had.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// use palfrey_host::{
+///     plugin::{ComponentError, Registry, RegistryOptions},
+///     task::Digest,
+/// };
+/// # use palfrey_host::queue::in_memory::InMemory;
+///
+/// // A registry that reads what is deployed and no bytes.
+/// let registry = Registry::open(&InMemory::new(), RegistryOptions::default()).await?;
+/// let error = registry.component(&Digest::of(b"a component")).await.unwrap_err();
+/// assert!(matches!(error, ComponentError::NotFollowed));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ComponentError {
     /// They did not arrive.
@@ -123,6 +142,13 @@ pub enum ComponentError {
 }
 
 /// How much of a component is there.
+///
+/// ```
+/// use palfrey_host::plugin::Arrived;
+///
+/// let arrived = Arrived::Part { chunks: 3, of: 4 };
+/// assert_eq!(arrived.to_string(), "3 of 4 chunks are there, the upload was cut off");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrived {
     /// No chunk.

@@ -9,6 +9,16 @@ use super::{Activation, Refusal, RollbackTo, UnixMillis};
 use crate::{engine::Description, task::Digest};
 
 /// A component that was deployed.
+///
+/// ```
+/// use palfrey_host::plugin::Deployment;
+///
+/// fn line(deployment: &Deployment) -> String {
+///     let Deployment { digest, who, when, withdrawn, .. } = deployment;
+///     let note = if *withdrawn { " (undeployed)" } else { "" };
+///     format!("{} {} by {who} at {when}{note}", deployment.version(), digest.short())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
     /// Its SHA-256: what tasks name.
@@ -27,9 +37,14 @@ pub struct Deployment {
     pub when: UnixMillis,
     /// Whether it was undeployed. Nothing resolves to it then, until it is deployed again or rolled back to.
     pub withdrawn: bool,
+    /// The signatures that it was deployed with, the newest last. Nobody has checked them: see [`Trust`](super::Trust).
+    pub signatures: Vec<String>,
 }
 
 impl Deployment {
+    /// Signatures that are kept. More are needed by nobody: one for each key that some worker trusts, while keys change.
+    pub const SIGNATURES: usize = 8;
+
     /// The plugin's version.
     pub fn version(&self) -> &Version {
         &self.description.version
@@ -37,6 +52,15 @@ impl Deployment {
 }
 
 /// Something that happened to a plugin.
+///
+/// ```
+/// use palfrey_host::plugin::PluginHistory;
+///
+/// /// Who is to be asked why the plugin is as it is.
+/// fn responsible(plugin: &PluginHistory) -> Option<&str> {
+///     plugin.events().last().map(|event| event.who.as_str())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Position of its record in the log.
@@ -52,6 +76,20 @@ pub struct Event {
 }
 
 /// What can happen to a plugin.
+///
+/// ```
+/// use palfrey_host::plugin::{Event, EventKind};
+///
+/// fn line(event: &Event) -> String {
+///     let what = match event.kind {
+///         EventKind::Deployed(digest) => format!("deployed {}", digest.short()),
+///         EventKind::RolledBack(digest) => format!("went back to {}", digest.short()),
+///         EventKind::Undeployed => "undeployed all of it".to_owned(),
+///         EventKind::Signed(digest) => format!("signed {}", digest.short()),
+///     };
+///     format!("{} {what} at {}", event.who, event.when)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// A component was deployed, and became the active one.
@@ -60,9 +98,25 @@ pub enum EventKind {
     RolledBack(Digest),
     /// Every version was withdrawn.
     Undeployed,
+    /// The active component got one more signature.
+    Signed(Digest),
 }
 
 /// A plugin: what was deployed of it, and which of that is active.
+///
+/// ```no_run
+/// # fn example(registry: palfrey_host::plugin::Registry) {
+/// for plugin in registry.list() {
+///     match plugin.active() {
+///         Some(active) => println!("{} {}", plugin.name(), active.version()),
+///         None => println!("{} was undeployed", plugin.name()),
+///     }
+///     if let Some(previous) = plugin.previous() {
+///         println!("  can be rolled back to {}", previous.version());
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginHistory {
     name: String,
@@ -143,6 +197,10 @@ impl PluginHistory {
 
     pub(super) fn deploy(&mut self, activation: &Activation, who: &str, when: UnixMillis) {
         let Activation { digest, size, chunks, .. } = *activation;
+        let mut signatures = self.deployment(&digest).map(|before| before.signatures.clone()).unwrap_or_default();
+        if let Some(signature) = &activation.signature {
+            add_signature(&mut signatures, signature);
+        }
         self.deployments.retain(|deployment| deployment.digest != digest);
         self.deployments.push(Arc::new(Deployment {
             digest,
@@ -153,8 +211,15 @@ impl PluginHistory {
             who: who.to_owned(),
             when,
             withdrawn: false,
+            signatures,
         }));
         self.activate(digest);
+    }
+
+    /// Adds a signature to a component that was deployed, and says whether it is a new one.
+    pub(super) fn sign(&mut self, digest: Digest, signature: &str) -> bool {
+        let deployment = self.deployments.iter_mut().find(|deployment| deployment.digest == digest);
+        deployment.is_some_and(|deployment| add_signature(&mut Arc::make_mut(deployment).signatures, signature))
     }
 
     pub(super) fn roll_back(&mut self, digest: Digest) {
@@ -175,4 +240,15 @@ impl PluginHistory {
         self.active = Some(digest);
         self.last_active = Some(digest);
     }
+}
+
+fn add_signature(signatures: &mut Vec<String>, signature: &str) -> bool {
+    if signatures.iter().any(|known| known == signature) {
+        return false;
+    }
+    if signatures.len() == Deployment::SIGNATURES {
+        signatures.remove(0);
+    }
+    signatures.push(signature.to_owned());
+    true
 }

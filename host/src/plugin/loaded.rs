@@ -13,7 +13,7 @@ use futures::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ComponentError, Deployment, Registry};
+use super::{ComponentError, Deployment, Registry, Trust, Untrusted, follower::blocking};
 use crate::{
     engine::{Engine, LoadError, Plugin},
     task::Digest,
@@ -29,7 +29,7 @@ use crate::{
 /// # async fn example(worker: palfrey_host::WorkerRuntime) -> anyhow::Result<()> {
 /// let plugins = worker.plugins();
 /// let fib_at = plugins.registry().resolve(&"arith/fib-at".parse()?)?;
-/// let plugin = plugins.get(&fib_at.digest).await?;
+/// let plugin = plugins.get(fib_at.id.plugin(), &fib_at.digest).await?;
 /// println!("{} {}", plugin.description().name, plugin.description().version);
 /// # Ok(())
 /// # }
@@ -41,12 +41,34 @@ pub struct Plugins {
 }
 
 /// Why a worker cannot execute a component.
+///
+/// ```
+/// use palfrey_host::{plugin::{PluginError, Plugins}, task::Digest};
+///
+/// /// Whether a worker with these plugins can execute a component of `arith` now.
+/// async fn is_ready(plugins: &Plugins, digest: &Digest) -> bool {
+///     match plugins.get("arith", digest).await {
+///         Ok(_) => true,
+///         Err(PluginError::Component(error)) => {
+///             println!("not yet: {error}");
+///             false
+///         }
+///         Err(error) => {
+///             println!("never: {error}");
+///             false
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PluginError {
     /// It does not have its bytes. They may arrive later.
     #[error(transparent)]
     Component(#[from] ComponentError),
-    /// The bytes cannot be executed. They never will.
+    /// No key that this worker trusts has signed them.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// The bytes cannot be executed. They never will, unless it is [temporary](LoadError::is_temporary).
     #[error(transparent)]
     Load(#[from] Arc<LoadError>),
     /// Loading it panicked: a mistake of the engine, that it would make again.
@@ -56,7 +78,11 @@ pub enum PluginError {
 
 impl PluginError {
     fn is_final(&self) -> bool {
-        matches!(self, Self::Load(_) | Self::Panicked)
+        match self {
+            Self::Component(_) => false,
+            Self::Load(error) => !error.is_temporary(),
+            Self::Untrusted(_) | Self::Panicked => true,
+        }
     }
 }
 
@@ -64,7 +90,10 @@ impl PluginError {
 struct Loader {
     registry: Registry,
     engine: Engine,
-    cache: Cache<Result<Plugin, PluginError>>,
+    trust: Trust,
+    /// What was decided about deployments, by their [`case`].
+    decided: Cache<Result<(), PluginError>>,
+    loaded: Cache<Result<Plugin, PluginError>>,
 }
 
 impl Plugins {
@@ -72,9 +101,10 @@ impl Plugins {
     /// megabytes each and mapped from disk, does not matter.
     pub const CAPACITY: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 
-    /// Begins to load what is deployed, and goes on with what will be. The registry has to follow components.
-    pub fn new(registry: Registry, engine: Engine) -> Self {
-        let loader = Arc::new(Loader { registry, engine, cache: Cache::new(Self::CAPACITY) });
+    /// Begins to load what is deployed and trusted, and goes on with what will be. The registry has to follow components.
+    pub fn new(registry: Registry, engine: Engine, trust: Trust) -> Self {
+        let (decided, loaded) = (Cache::new(Self::CAPACITY), Cache::new(Self::CAPACITY));
+        let loader = Arc::new(Loader { registry, engine, trust, decided, loaded });
         let preloader = tokio::spawn(preload(loader.clone()));
         Self { loader, _preloader: Arc::new(AbortOnDropHandle::new(preloader)) }
     }
@@ -84,24 +114,61 @@ impl Plugins {
         &self.loader.registry
     }
 
-    /// The plugin with a digest. If it is not loaded yet it is loaded now, once, however many ask for it.
+    /// The component with a digest, as a deployment of a plugin by its name. If it is not loaded yet it is loaded now, once,
+    /// however many ask for it.
     ///
     /// # Errors
-    /// If its bytes do not arrive, or cannot be executed.
-    pub async fn get(&self, digest: &Digest) -> Result<Plugin, PluginError> {
-        self.loader.get(*digest).await
+    /// If its bytes do not arrive, are not trusted as this plugin, or cannot be executed.
+    pub async fn get(&self, plugin: &str, digest: &Digest) -> Result<Plugin, PluginError> {
+        self.loader.get(plugin, *digest).await
+    }
+
+    /// Those that are loaded now, in no particular order.
+    pub fn loaded(&self) -> Vec<Plugin> {
+        self.loader.loaded.ready().into_iter().filter_map(Result::ok).collect()
     }
 }
 
 impl Loader {
-    async fn get(&self, digest: Digest) -> Result<Plugin, PluginError> {
-        let load = || load(self.registry.clone(), self.engine.clone(), digest).boxed();
-        let result = self.cache.get(digest, load).await;
-        if result.as_ref().is_err_and(|error| !error.is_final()) {
-            self.cache.forget(&digest);
+    async fn get(&self, plugin: &str, digest: Digest) -> Result<Plugin, PluginError> {
+        if !self.trust.is_unlimited() {
+            let deployment = self.registry.deployment(plugin, &digest).await;
+            let deployment = deployment.ok_or_else(|| Untrusted::NotDeployed { plugin: plugin.to_owned(), digest })?;
+            let case = case(&deployment);
+            let decide = || decide(self.registry.clone(), self.trust.clone(), deployment).boxed();
+            once(&self.decided, case, decide).await?;
         }
-        result
+        once(&self.loaded, digest, || load(self.registry.clone(), self.engine.clone(), digest).boxed()).await
     }
+}
+
+/// What is made once, unless it failed in a way that can pass.
+async fn once<V: Clone>(
+    cache: &Cache<Result<V, PluginError>>,
+    key: Digest,
+    make: impl FnOnce() -> BoxFuture<'static, Result<V, PluginError>>,
+) -> Result<V, PluginError> {
+    let result = cache.get(key, make).await;
+    if result.as_ref().is_err_and(|error| !error.is_final()) {
+        cache.forget(&key);
+    }
+    result
+}
+
+/// Everything that trust is decided by. Another signature is another case.
+fn case(deployment: &Deployment) -> Digest {
+    let Deployment { digest, description, signatures, .. } = deployment;
+    let claim = [digest.to_string(), description.name.clone(), description.version.to_string()];
+    Digest::of(claim.iter().chain(signatures).map(String::as_str).collect::<Vec<_>>().join("\0").as_bytes())
+}
+
+/// Decides whether a deployment is trusted, by the bytes that this worker has.
+async fn decide(registry: Registry, trust: Trust, deployment: Arc<Deployment>) -> Result<(), PluginError> {
+    let component = registry.component(&deployment.digest).await?;
+    let Deployment { description, signatures, .. } = &*deployment;
+    let (name, version, signatures) = (description.name.clone(), description.version.clone(), signatures.clone());
+    // It hashes all bytes.
+    Ok(blocking(move || trust.check(&component, &name, &version, &signatures)).await?)
 }
 
 /// Not a method of the loader: its cache keeps this future, which must not keep the loader.
@@ -117,7 +184,7 @@ async fn preload(loader: Arc<Loader>) {
     const AT_ONCE: usize = 4;
     let load = async |deployment: Arc<Deployment>| {
         let (plugin, version) = (&deployment.description.name, deployment.version());
-        match loader.get(deployment.digest).await {
+        match loader.get(plugin, deployment.digest).await {
             Ok(_) => tracing::info!(plugin, %version, digest = %deployment.digest, "loaded"),
             Err(error) => {
                 tracing::error!(plugin, %version, digest = %deployment.digest, "cannot load a plugin: {error}");
@@ -138,7 +205,7 @@ async fn preload(loader: Arc<Loader>) {
                 }
                 let state = state.borrow_and_update();
                 let active = state.plugins().filter_map(|history| history.active().cloned());
-                waiting.extend(active.filter(|deployment| seen.insert(deployment.digest)));
+                waiting.extend(active.filter(|deployment| seen.insert(case(deployment))));
             }
             Some(()) = loading.next() => {}
         }
@@ -184,6 +251,12 @@ impl<V: Clone> Cache<V> {
         let entry = entries.by_digest.entry(digest).or_insert_with(|| Entry { value: make().shared(), last_use });
         entry.last_use = last_use;
         entry.value.clone()
+    }
+
+    /// The values that have been made.
+    fn ready(&self) -> Vec<V> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.by_digest.values().filter_map(|entry| entry.value.peek().cloned()).collect()
     }
 
     /// Forgets a value that was made. One that is being made again by now is left alone.

@@ -17,9 +17,11 @@ mod record;
 mod registry;
 mod resolve;
 pub mod schema;
+mod signing;
 mod state;
 mod store;
 mod suggestions;
+mod trust;
 
 pub use assembler::{Assembler, AssemblyError};
 pub use follower::{Arrived, ComponentError};
@@ -30,6 +32,8 @@ pub use registry::{
     CheckedComponent, DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo,
 };
 pub use resolve::{ExpectedTypes, Mismatch, ResolveError, Resolved};
+pub use signing::{KeyError, NewKey, SigningKey};
 pub use state::{Change, Refusal, RegistryState};
 pub use store::{ComponentStore, StoreError};
 pub use suggestions::Suggestions;
+pub use trust::{Trust, TrustError, Untrusted, check_signature_name};

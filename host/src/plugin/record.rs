@@ -20,12 +20,19 @@ use crate::{engine::Description, task::Digest};
 pub(super) const FORMAT: u8 = 1;
 
 /// Milliseconds since 1970, as the clock of whoever wrote the record had it. For people: nothing is decided by it.
+///
+/// ```
+/// use palfrey_host::plugin::UnixMillis;
+///
+/// assert_eq!(UnixMillis(1_700_000_000_000).to_string(), "2023-11-14T22:13:20Z");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// The time by this machine's clock.
+    /// The time by this machine's clock. Nobody compares it with another machine's: it is for people.
+    #[expect(clippy::disallowed_methods, reason = "the one place: what it returns is shown, and decides nothing")]
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -41,6 +48,15 @@ impl fmt::Display for UnixMillis {
 }
 
 /// An entry of the log of deployments.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Record};
+///
+/// let record = Record::new("ada@example", Action::Undeploy { plugin: "arith".to_owned() });
+/// assert_eq!(record.plugin(), "arith");
+/// assert_eq!(Record::decode(&record.encode())?, record);
+/// # Ok::<(), palfrey_host::plugin::RecordError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Unique. A broker may keep a record twice when its confirm was lost; the second one changes nothing.
@@ -54,6 +70,18 @@ pub struct Record {
 }
 
 /// What a record does.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Record};
+///
+/// fn line(record: &Record) -> String {
+///     match &record.action {
+///         Action::Activate(component) => format!("deploy {} {}", record.plugin(), component.description.version),
+///         Action::Undeploy { plugin } => format!("undeploy {plugin}"),
+///         Action::RollBack { plugin, to, .. } => format!("roll {plugin} back to {}", to.short()),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Deploys a component, whose chunks are in the other log already.
@@ -75,6 +103,23 @@ pub enum Action {
 }
 
 /// A component that becomes the active one of its plugin.
+///
+/// ```no_run
+/// # fn example(plugin: palfrey_host::engine::Plugin) {
+/// use palfrey_host::plugin::{Action, Activation, Chunk, Record};
+///
+/// let activation = Activation {
+///     digest: plugin.digest(),
+///     size: plugin.size(),
+///     chunks: Chunk::count(plugin.size() as usize),
+///     description: plugin.description().clone(),
+///     imports: plugin.imports().to_vec(),
+///     force: false,
+///     signature: None,
+/// };
+/// let record = Record::new("ada@example", Action::Activate(activation));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activation {
     /// The component.
@@ -90,6 +135,9 @@ pub struct Activation {
     pub imports: Vec<String>,
     /// Whether it may take a version that was deployed with other bytes.
     pub force: bool,
+    /// A signature in minisign's format. The log does not check it: each worker does, by the keys that it trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 impl Record {
@@ -121,6 +169,16 @@ impl Record {
 }
 
 /// A part of a component: an entry of the log of components.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::{plugin::Chunk, task::Digest};
+///
+/// let component = Bytes::from(vec![7; 600 << 10]);
+/// let chunks: Vec<_> = Chunk::split(Digest::of(&component), &component).collect();
+/// assert_eq!(chunks.len(), 3);
+/// assert_eq!((chunks[2].index, chunks[2].of, chunks[2].bytes.len()), (2, 3, 88 << 10));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The component.
@@ -168,6 +226,14 @@ impl Chunk {
 }
 
 /// An entry of a log that cannot be read.
+///
+/// ```
+/// use palfrey_host::plugin::{Record, RecordError};
+///
+/// assert_eq!(Record::decode(b""), Err(RecordError::Empty));
+/// let error = Record::decode(b"\xff").unwrap_err();
+/// assert!(error.to_string().starts_with("it has format 255"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// No bytes at all.
@@ -192,9 +258,11 @@ fn encode(value: &impl Serialize) -> Bytes {
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
     match bytes.split_first() {
         None => Err(RecordError::Empty),
-        Some((&FORMAT, body)) => {
-            Serializer::Cbor.from_bytes(body).map_err(|error| RecordError::Malformed(error.to_string()))
-        }
+        Some((&FORMAT, body)) => Serializer::Cbor.from_bytes(body).map_err(|error| {
+            let position = error.position().map(|position| 1 + position);
+            let text = position.map_or_else(|| error.to_string(), |position| format!("{error}, at byte {position}"));
+            RecordError::Malformed(text)
+        }),
         Some((&format, _)) => Err(RecordError::Format(format)),
     }
 }
@@ -202,6 +270,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::fixtures::{activation, record};
 
     #[test]
     fn records_read_back_what_they_write() {
@@ -252,6 +321,48 @@ mod tests {
         let action = Action::Undeploy { plugin: "arith".into() };
         let later = Later { id: Uuid::nil(), who: "ada", when: UnixMillis(0), action, ticket: 7 };
         assert_eq!(Record::decode(&encode(&later)).unwrap().plugin(), "arith");
+    }
+
+    /// What the first release appended, before deployments could be signed.
+    const UNSIGNED: &str = concat!(
+        "01a462696450000000000000000000000000000000076377686f63616461647768656e1b0000018bcfe5680066616374696f6ea1684163746976",
+        "617465a66664696765737498201876189218c318ad1835184018bb1880183c020b183a18ee186618cd18881887121832183418ea0c186e187118",
+        "4318c018ad18d7183f18f4183118ed6473697a6503666368756e6b73016b6465736372697074696f6ea3646e616d656561726974686776657273",
+        "696f6e65302e312e306a6f7065726174696f6e7381a7646e616d656373756d646b696e64666d6f6e6f69646773756d6d6172796069656e636f64",
+        "696e67738168706f7374636172646d636f6e6669675f736368656d61f66c696e7075745f736368656d6178197b226e616d65223a22753634222c",
+        "227479223a22553634227d6d6f75747075745f736368656d6178197b226e616d65223a22753634222c227479223a22553634227d67696d706f72",
+        "74738065666f726365f4",
+    );
+
+    #[test]
+    fn a_record_of_the_first_release_is_read_and_has_no_signature() {
+        let record = Record::decode(&hex::decode(UNSIGNED).unwrap()).unwrap();
+        assert_eq!((record.id, record.who.as_str()), (Uuid::from_u128(7), "ada"));
+        let Action::Activate(activation) = record.action else { panic!("{record:?}") };
+        assert_eq!((activation.digest, activation.size, activation.chunks), (Digest::of(b"one"), 3, 1));
+        assert_eq!((activation.description.name.as_str(), activation.force), ("arith", false));
+        assert_eq!(activation.description.operations[0].name, "sum");
+        assert_eq!(activation.signature, None);
+    }
+
+    /// The activation as the first release reads it.
+    #[derive(Deserialize)]
+    struct FirstRelease {
+        action: std::collections::BTreeMap<String, FirstActivation>,
+    }
+
+    #[derive(Deserialize)]
+    struct FirstActivation {
+        digest: Digest,
+    }
+
+    #[test]
+    fn the_first_release_reads_a_signed_record() {
+        let activation = Activation { signature: Some("signed".to_owned()), ..activation("arith", "0.1.0", "one") };
+        let record = record(Action::Activate(activation)).encode();
+        assert_eq!(decode::<FirstRelease>(&record).unwrap().action["Activate"].digest, Digest::of(b"one"));
+        let Action::Activate(activation) = Record::decode(&record).unwrap().action else { panic!("it was one") };
+        assert_eq!(activation.signature.as_deref(), Some("signed"));
     }
 
     #[test]

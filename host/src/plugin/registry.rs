@@ -13,12 +13,24 @@ use super::{
     follower::{ActivationFollower, ComponentFollower, blocking},
 };
 use crate::{
-    engine::{Description, Engine, EngineConfig, LoadError, Plugin},
+    engine::{CompileLimits, Description, Engine, LoadError, Plugin},
     queue::{Connection, QueueError, QueueHandle, QueueKind, QueueSpec},
     task::{Digest, OperationId},
 };
 
 /// What a process reads of the registry.
+///
+/// ```
+/// use palfrey_host::plugin::{ComponentStore, Follow};
+///
+/// /// A process with a cache folder keeps the components there, others read what is deployed and no more.
+/// fn follow(cache: Option<&std::path::Path>) -> Result<Follow, palfrey_host::plugin::StoreError> {
+///     Ok(match cache {
+///         Some(folder) => Follow::Components(ComponentStore::in_directory(folder)?),
+///         None => Follow::Activations,
+///     })
+/// }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub enum Follow {
     /// What is deployed. Enough to resolve, deploy and roll back.
@@ -62,7 +74,7 @@ impl Default for RegistryOptions {
             prefix: "palfrey".to_owned(),
             follow: Follow::default(),
             who: "unknown".to_owned(),
-            max_component_bytes: EngineConfig::default().max_component_bytes,
+            max_component_bytes: CompileLimits::default().component,
             component_timeout: Duration::from_secs(30),
         }
     }
@@ -111,11 +123,38 @@ struct Inner {
 pub struct DeployOptions {
     /// Take a version that was deployed with other bytes, and upload the bytes although they were uploaded before.
     pub force: bool,
+    /// A signature of the component, in minisign's format. Workers that [trust](super::Trust) some keys only execute what one
+    /// of them has signed.
+    pub signature: Option<String>,
     /// Called with the bytes that are uploaded and the bytes in all.
     pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
 }
 
 /// What an engine, or somebody in its place, found out about a component.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// use palfrey_host::plugin::{CheckedComponent, DeployOptions, Registry, RegistryOptions};
+/// # use palfrey_host::queue::in_memory::InMemory;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let operations = vec![descriptor];
+/// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
+/// # let registry = Registry::open(&InMemory::new(), RegistryOptions::default()).await?;
+/// // A program with an engine of its own has it from there: `CheckedComponent::from(&plugin)`.
+/// let checked = CheckedComponent { description, imports: vec![] };
+/// let component = "the bytes of a component".into();
+/// let deployed = registry.deploy_checked(component, checked, &DeployOptions::default()).await?;
+/// assert_eq!(deployed.deployment.version().to_string(), "1.2.0");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedComponent {
     /// What it says of itself.
@@ -131,15 +170,37 @@ impl From<&Plugin> for CheckedComponent {
 }
 
 /// What deploying did.
+///
+/// ```
+/// use palfrey_host::plugin::{Change, Deployed};
+///
+/// fn report(Deployed { deployment, change }: &Deployed) {
+///     let version = deployment.version();
+///     match change {
+///         Change::Nothing => println!("{version} was active already"),
+///         Change::Deployed { replaced: Some(before), .. } => println!("{version} replaces {}", before.short()),
+///         _ => println!("{version} is the first one"),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployed {
     /// The component as it is deployed now.
     pub deployment: Arc<Deployment>,
-    /// [`Change::Nothing`] if it was the active one already.
+    /// [`Change::Nothing`] if it was the active one already, [`Change::Signed`] if it got one more signature.
     pub change: Change,
 }
 
 /// Where to roll back to.
+///
+/// ```no_run
+/// # async fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+/// use palfrey_host::plugin::RollbackTo;
+///
+/// registry.rollback("arith", &RollbackTo::Version("1.2.0".parse()?)).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum RollbackTo {
     /// What was deployed before the active one; after undeploying, what was active then.
@@ -152,6 +213,19 @@ pub enum RollbackTo {
 }
 
 /// Why the registry did not do it.
+///
+/// ```
+/// use palfrey_host::plugin::{Registry, RegistryError, RollbackTo};
+///
+/// /// Goes back, unless there is nothing to go back to.
+/// async fn go_back(registry: &Registry, plugin: &str) -> Result<(), RegistryError> {
+///     match registry.rollback(plugin, &RollbackTo::Previous).await {
+///         Err(RegistryError::Refused(refusal)) => println!("it stays: {refusal}"),
+///         done => _ = done?,
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The broker.
@@ -269,7 +343,7 @@ impl Registry {
 
     /// Checks a component by an engine and deploys it: new jobs execute it from now on, jobs under way are not disturbed.
     ///
-    /// Deploying what is active already changes nothing. A version is deployed with other bytes only if the options
+    /// Deploying what is active already changes nothing, unless it brings a new signature. A version is deployed with other bytes only if the options
     /// [say so](DeployOptions::force).
     ///
     /// ```no_run
@@ -323,12 +397,18 @@ impl Registry {
         let (size, chunks, force) = (component.len() as u64, Chunk::count(component.len()), options.force);
         let CheckedComponent { description, imports } = checked;
         let plugin = description.name.clone();
-        let activation = Activation { digest, size, chunks, description, imports, force };
+        let activation =
+            Activation { digest, size, chunks, description, imports, force, signature: options.signature.clone() };
         let state = self.state();
         state.check(&activation)?;
         let history = state.plugin(&plugin).ok();
         let active = history.and_then(|history| history.active()).filter(|active| active.digest == digest);
-        if let (Some(active), false) = (active, force) {
+        let is_new = |deployment: &Deployment| {
+            options.signature.as_ref().is_some_and(|signature| !deployment.signatures.contains(signature))
+        };
+        if let (Some(active), false) = (active, force)
+            && !is_new(active)
+        {
             return Ok(Deployed { deployment: active.clone(), change: Change::Nothing });
         }
         if force || history.is_none_or(|history| history.deployment(&digest).is_none()) {
@@ -392,6 +472,16 @@ impl Registry {
     pub async fn component(&self, digest: &Digest) -> Result<Bytes, ComponentError> {
         let components = self.0.components.as_ref().ok_or(ComponentError::NotFollowed)?;
         components.get(digest, self.0.options.component_timeout).await
+    }
+
+    /// A component as a plugin's deployment. Waits for its record as long as for bytes: whoever names it may have read
+    /// further.
+    pub(super) async fn deployment(&self, plugin: &str, digest: &Digest) -> Option<Arc<Deployment>> {
+        let find = |state: &RegistryState| state.plugin(plugin).ok()?.deployment(digest).cloned();
+        let mut state = self.subscribe();
+        let found = state.wait_for(|state| find(state).is_some());
+        let state = tokio::time::timeout(self.0.options.component_timeout, found).await.ok()?.ok()?;
+        find(&state)
     }
 
     async fn upload(&self, digest: Digest, component: &Bytes, options: &DeployOptions) -> Result<(), QueueError> {

@@ -12,6 +12,14 @@ use crate::{
 };
 
 /// An operation as it is deployed: the answer to an [`OperationId`], pinned to the bytes that execute it.
+///
+/// ```no_run
+/// # fn example(registry: palfrey_host::plugin::Registry) -> anyhow::Result<()> {
+/// let fib_at = registry.resolve(&"arith/fib-at".parse()?)?;
+/// println!("{} is executed by {} ({})", fib_at.id, fib_at.digest, fib_at.version);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// What was asked for.
@@ -25,6 +33,15 @@ pub struct Resolved {
 }
 
 /// An operation ID that nothing deployed answers to.
+///
+/// ```
+/// use palfrey_host::plugin::{RegistryState, ResolveError};
+///
+/// let error = RegistryState::default().resolve(&"arith/fib-at".parse()?).unwrap_err();
+/// assert!(matches!(&error, ResolveError::UnknownPlugin { plugin, .. } if plugin == "arith"));
+/// println!("{error}"); // It says how to deploy one.
+/// # Ok::<(), palfrey_host::task::ParseIdError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// Nothing of that name was ever deployed.
@@ -156,6 +173,25 @@ fn choose<'a>(history: &'a PluginHistory, requirement: &Requirement) -> Result<&
 
 /// A program and the deployed plugin do not mean the same by an operation. Found before any task is sent, because the
 /// bytes alone do not tell.
+///
+/// ```
+/// use palfrey_host::plugin::{Mismatch, Resolved};
+/// use palfrey_sdk::Serializer;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let id = "arith/fib-at".parse()?;
+/// # let digest = palfrey_host::task::Digest::of(b"the bytes of a component");
+/// # let fib_at = Resolved { id, digest, version: "1.2.0".parse()?, descriptor };
+/// // The deployed operation is none to fold with, and knows nothing but Postcard.
+/// assert!(matches!(fib_at.check_monoid(), Err(Mismatch::NotAMonoid { .. })));
+/// assert!(matches!(fib_at.check_encoding(Serializer::Cbor), Err(Mismatch::Encoding { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// The types differ.
@@ -206,6 +242,26 @@ pub enum Mismatch {
 }
 
 /// The types of an operation as a program was compiled with them, each as the JSON text of its schema, where it has one.
+///
+/// ```
+/// use palfrey_host::plugin::{ExpectedTypes, Resolved};
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let id = "arith/fib-at".parse()?;
+/// # let digest = palfrey_host::task::Digest::of(b"the bytes of a component");
+/// # let fib_at = Resolved { id, digest, version: "1.2.0".parse()?, descriptor };
+/// // The program takes the input for a `u32`, and the plugin for a `u64`.
+/// let input = Some(r#"{"name":"u32","ty":"U32"}"#);
+/// let expected = ExpectedTypes { version: "1.1.0", input, ..ExpectedTypes::default() };
+/// let error = fib_at.check_schemas(&expected).unwrap_err();
+/// assert!(error.to_string().starts_with("the input of `arith/fib-at` is `u32` in this program and `u64` in the deployed"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExpectedTypes<'a> {
     /// The version of the plugin's crate.

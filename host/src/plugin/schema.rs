@@ -51,6 +51,17 @@ pub(super) fn brief(schema: &str) -> String {
 
 /// As [`inline`] where that fits into a line of 100 characters behind `indent` others, and otherwise with a line for each
 /// field and variant.
+///
+/// ```
+/// use palfrey_host::plugin::schema;
+///
+/// let pair = r#"{"name":"Pair","ty":{"Struct":[
+///     {"name":"left","ty":{"name":"u64","ty":"U64"}},
+///     {"name":"right","ty":{"name":"u64","ty":"U64"}}
+/// ]}}"#;
+/// assert_eq!(schema::indented(pair, 0), "Pair { left: u64, right: u64 }");
+/// assert_eq!(schema::indented(pair, 80).lines().count(), 4);
+/// ```
 pub fn indented(schema: &str, indent: usize) -> String {
     parse(schema).map_or_else(|| schema.to_owned(), |named| lines(&named, indent))
 }

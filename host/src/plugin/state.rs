@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -14,6 +15,27 @@ use crate::task::{Digest, is_kebab_case};
 /// What is deployed, and how it came to that.
 ///
 /// Cloning is cheap: histories are shared until they change.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Activation, Record, RegistryState};
+/// # use palfrey_host::task::Digest;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let operations = vec![descriptor];
+/// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
+/// # let digest = Digest::of(b"the bytes of a component");
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None };
+/// let mut state = RegistryState::default();
+/// state.apply(0, &Record::new("ada", Action::Activate(activation)))?;
+/// assert_eq!(state.plugin("arith")?.active().map(|active| active.digest), Some(digest));
+/// assert_eq!(state.resolve(&"arith/fib-at@^1.2".parse()?)?.digest, digest);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistryState {
     pub(super) plugins: BTreeMap<String, Arc<PluginHistory>>,
@@ -22,6 +44,29 @@ pub struct RegistryState {
 }
 
 /// What a record changed.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Activation, Change, Record, RegistryState};
+/// # use palfrey_host::task::Digest;
+///
+/// # use palfrey_host::engine::{Description, Descriptor, Kind};
+/// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
+/// # let descriptor = Descriptor {
+/// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// # };
+/// # let operations = vec![descriptor];
+/// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
+/// # let digest = Digest::of(b"the bytes of a component");
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None };
+/// let mut state = RegistryState::default();
+/// let plugin = "arith".to_owned();
+/// let deployment = Record::new("ada", Action::Activate(activation));
+/// assert_eq!(state.apply(0, &deployment)?, Change::Deployed { plugin, digest, replaced: None });
+/// // The broker kept the record twice.
+/// assert_eq!(state.apply(1, &deployment)?, Change::Nothing);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A component became the active one.
@@ -49,11 +94,27 @@ pub enum Change {
         /// What was active before.
         replaced: Digest,
     },
+    /// The active component got one more signature.
+    Signed {
+        /// The plugin's name.
+        plugin: String,
+        /// The component.
+        digest: Digest,
+    },
     /// Nothing: the record was seen before, or what it wants is so already.
     Nothing,
 }
 
 /// Why a record is not followed. Every process refuses the same records.
+///
+/// ```
+/// use palfrey_host::plugin::{Action, Record, Refusal, RegistryState};
+///
+/// let undeployment = Record::new("ada", Action::Undeploy { plugin: "arith".to_owned() });
+/// let refusal = RegistryState::default().apply(0, &undeployment).unwrap_err();
+/// assert!(matches!(refusal, Refusal::UnknownPlugin { .. }));
+/// assert_eq!(refusal.to_string(), "there is no plugin `arith`: there are none yet");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The version is known, with other bytes.
@@ -120,9 +181,27 @@ pub enum Refusal {
         /// What is active.
         active: Option<Digest>,
     },
+    /// A signature that is none.
+    #[error("the signature has {0} bytes, and one in minisign's format has at most {MAX_SIGNATURE}")]
+    SignatureTooLarge(usize),
     /// A description that no engine lets through.
     #[error("the record describes a plugin without a proper name: `{0}`")]
     Name(String),
+}
+
+/// The most bytes of a signature. Those of minisign have about 350; their comments can be longer.
+const MAX_SIGNATURE: usize = 4096;
+
+/// The active deployments, in one line: `arith 0.1.0 (sha256:…), text 0.1.0 (sha256:…)`.
+impl fmt::Display for RegistryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, deployment) in self.plugins.iter().filter_map(|(name, history)| Some((name, history.active()?))) {
+            write!(f, "{separator}{name} {} ({})", deployment.version(), deployment.digest)?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("no plugins") } else { Ok(()) }
+    }
 }
 
 impl RegistryState {
@@ -177,9 +256,12 @@ impl RegistryState {
     /// Whether a deployment would be refused: the decision that [`apply`](Self::apply) takes, ahead of an upload.
     ///
     /// # Errors
-    /// [`Refusal::VersionTaken`], or [`Refusal::Name`].
+    /// [`Refusal::VersionTaken`], [`Refusal::SignatureTooLarge`] or [`Refusal::Name`].
     pub fn check(&self, activation: &Activation) -> Result<(), Refusal> {
-        let Activation { digest, description, force, .. } = activation;
+        let Activation { digest, description, force, signature, .. } = activation;
+        if let Some(size) = signature.as_ref().map(String::len).filter(|size| *size > MAX_SIGNATURE) {
+            return Err(Refusal::SignatureTooLarge(size));
+        }
         if !is_kebab_case(&description.name) {
             return Err(Refusal::Name(description.name.clone()));
         }
@@ -208,10 +290,14 @@ impl RegistryState {
                 let digest = activation.digest;
                 let history = self.plugins.entry(plugin).or_insert_with_key(|name| PluginHistory::new(name).into());
                 let replaced = history.active().map(|active| active.digest);
-                if replaced == Some(digest) {
-                    return Ok(Change::Nothing);
-                }
                 let history = Arc::make_mut(history);
+                if replaced == Some(digest) {
+                    if !activation.signature.as_ref().is_some_and(|signature| history.sign(digest, signature)) {
+                        return Ok(Change::Nothing);
+                    }
+                    history.record(event(EventKind::Signed(digest)));
+                    return Ok(Change::Signed { plugin: history.name().to_owned(), digest });
+                }
                 history.deploy(activation, who, *when);
                 history.record(event(EventKind::Deployed(digest)));
                 Ok(Change::Deployed { plugin: history.name().to_owned(), digest, replaced })

@@ -37,6 +37,16 @@ enum Place {
 }
 
 /// The directory does not do what a store needs.
+///
+/// ```
+/// use palfrey_host::plugin::ComponentStore;
+///
+/// let file = tempfile::NamedTempFile::new()?;
+/// let error = ComponentStore::in_directory(file.path()).unwrap_err();
+/// assert!(error.to_string().starts_with("cannot create directory"));
+/// println!("{error}: {}", std::error::Error::source(&error).expect("the system said why"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: check that it exists and is writable, or name another cache directory", path.display())]
 pub struct StoreError {

@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// Names that are there, for the error about one that is not.
+///
+/// ```
+/// use palfrey_host::plugin::Suggestions;
+///
+/// let there = ["fib-at", "sum", "product"];
+/// assert_eq!(Suggestions::new("fibat", there).to_string(), "did you mean `fib-at`?");
+/// assert_eq!(Suggestions::new("logarithm", there).to_string(), "there are `fib-at`, `sum`, `product`");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestions {
     nearest: Vec<String>,

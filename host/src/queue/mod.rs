@@ -6,12 +6,14 @@
 
 pub mod amqp;
 pub mod in_memory;
+mod moves;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+pub use moves::Move;
 
 /// What a queue is for. The kinds differ in who reads, how long they live, and what is lost with whom.
 ///
@@ -39,6 +41,8 @@ pub enum QueueKind {
     /// away before it acknowledged. Survives everything. What cannot be processed goes to its dead-letter queue, named
     /// `<name>.dead`.
     Tasks,
+    /// Where messages of a [`Tasks`](Self::Tasks) queue wait: see [`QueueSpec::later`]. Nobody has to read it.
+    Later,
     /// Read by the one process that declared it, written by many. Survives its reader's reconnecting, and goes away when
     /// the connection that declared it is closed, or has been lost for [`LEASE_EXPIRY`].
     Lease,
@@ -75,12 +79,48 @@ impl QueueSpec {
     /// assert_eq!(dead.dead_letters(), None);
     /// ```
     pub fn dead_letters(&self) -> Option<Self> {
+        self.beside(DEAD_SUFFIX, QueueKind::Tasks)
+    }
+
+    /// The queue for messages that may be what killed their receivers, so that they can be taken one at a time. For
+    /// [`Tasks`](QueueKind::Tasks) it is named `<name>.suspects`, has the same dead letters, and is made at the
+    /// latest when somebody [moves](Acker::move_to) a message there.
+    pub fn suspects(&self) -> Option<Self> {
+        self.beside(SUSPECTS_SUFFIX, QueueKind::Tasks)
+    }
+
+    /// The queue for messages that are to come again later: what is [moved](Acker::move_to) there goes back to this one
+    /// after [`DELAY`], as a first delivery. For [`Tasks`](QueueKind::Tasks) it is named `<name>.later`, and is made when it
+    /// is needed, or before.
+    ///
+    /// ```
+    /// use palfrey_host::queue::{QueueKind, QueueSpec};
+    ///
+    /// let tasks = QueueSpec::new("tasks", QueueKind::Tasks);
+    /// assert_eq!(tasks.later(), Some(QueueSpec::new("tasks.later", QueueKind::Later)));
+    /// // Suspects come back as ordinary tasks.
+    /// assert_eq!(tasks.suspects().unwrap().later(), tasks.later());
+    /// ```
+    pub fn later(&self) -> Option<Self> {
+        self.beside(LATER_SUFFIX, QueueKind::Later)
+    }
+
+    /// A queue that goes with a queue of tasks.
+    fn beside(&self, suffix: &str, kind: QueueKind) -> Option<Self> {
         let has_one = self.kind == QueueKind::Tasks && !self.name.ends_with(DEAD_SUFFIX);
-        has_one.then(|| Self::new(format!("{}{DEAD_SUFFIX}", self.name), QueueKind::Tasks))
+        let name = self.name.strip_suffix(SUSPECTS_SUFFIX).unwrap_or(&self.name);
+        has_one.then(|| Self::new(format!("{name}{suffix}"), kind))
+    }
+
+    /// The queue to which the messages of a [`Later`](QueueKind::Later) queue go.
+    fn comes_to(&self) -> Self {
+        Self::new(self.name.strip_suffix(LATER_SUFFIX).unwrap_or(&self.name), QueueKind::Tasks)
     }
 }
 
 const DEAD_SUFFIX: &str = ".dead";
+const SUSPECTS_SUFFIX: &str = ".suspects";
+const LATER_SUFFIX: &str = ".later";
 
 /// What is asked of the broker for each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -131,11 +171,20 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// A handle to a queue that somebody else has declared, without asking the broker.
     fn handle(&self, spec: &QueueSpec) -> Arc<dyn QueueHandle>;
 
+    /// How the connection is just now. Nothing is asked of the broker.
+    fn condition(&self) -> Condition;
+
     /// Deletes a queue with its messages. Deleting one that does not exist is harmless.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses.
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError>;
+
+    /// As whom the broker knows this process, if it tells its users apart. Names of leases begin with it, so that the broker
+    /// can keep one user from reading those of another.
+    fn owner(&self) -> Option<&str> {
+        None
+    }
 
     /// Ends the connection: streams of deliveries end, what was unacknowledged is delivered to somebody else, leases that
     /// were declared here are deleted, and everything else fails with [`QueueError::Closed`]. Closing twice is harmless.
@@ -143,6 +192,20 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// # Errors
     /// If the broker did not confirm the end. It is ended all the same.
     async fn close(&self) -> Result<(), QueueError>;
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It is there.
+    Connected,
+    /// It is there, and the broker takes no messages for now, since it is short of memory or disk. Those who publish wait. A
+    /// broker tells that only to a connection that has tried to publish.
+    Blocked,
+    /// It is lost, and is being rebuilt.
+    Lost,
+    /// It was closed from this side.
+    Closed,
 }
 
 /// One queue, as a [`Connection`] hands it out.
@@ -159,12 +222,20 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
 
     /// The messages in it, as they come. At most `prefetch` of them (at least one) are unacknowledged at a time. The
     /// stream survives a lost connection; what was unacknowledged is then delivered again. It ends when the connection is
-    /// closed, or the queue was deleted (that of a [`Broadcast`](QueueKind::Broadcast) may go on, and stay silent).
+    /// closed, or the queue was deleted (that of a [`Broadcast`](QueueKind::Broadcast) may go on, and make it again).
     /// Dropping the stream stops the deliveries; those taken from it before can still be settled.
     ///
     /// # Errors
     /// If the queue does not exist, the connection is closed, or the broker refuses.
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError>;
+
+    /// The next message of a [`Tasks`](QueueKind::Tasks) queue or a [`Lease`](QueueKind::Lease), if there is one now. Nothing
+    /// is fetched in advance, as [`consumer`](Self::consumer) does: a message that was taken in this way was taken by
+    /// somebody who had time for it.
+    ///
+    /// # Errors
+    /// As [`consumer`](Self::consumer).
+    async fn take(&self) -> Result<Option<Delivery>, QueueError>;
 
     /// Messages that wait, and receivers that are there. A [`Log`](QueueKind::Log) tells only how many messages were
     /// appended to it so far, all those included whose publishing was confirmed; a [`Broadcast`](QueueKind::Broadcast)
@@ -203,12 +274,23 @@ pub struct Delivery {
     pub payload: Bytes,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// How often it was delivered from this queue before and came back, be it that its receiver gave it back or went away.
+    /// Only [`Tasks`](QueueKind::Tasks) queues count; elsewhere it is zero or one.
+    pub earlier: u32,
     /// Position in a [log](QueueKind::Log), counted from zero; `None` in other queues.
     pub offset: Option<u64>,
-    /// Why it could not be processed, if this comes from a [dead-letter queue](QueueSpec::dead_letters).
-    pub dead_letter_reason: Option<String>,
+    /// From which queues it was moved, the latest move last. Empty unless somebody [moved](Acker::move_to) it.
+    pub moves: Vec<Move>,
     /// What to do with it. Dropping the acker without a word gives the message back, as [`Acker::nack`] does.
     pub acker: Box<dyn Acker>,
+}
+
+impl Delivery {
+    /// How it came here, if this is a dead letter: from which queue, why, when, and after how many deliveries. What happened
+    /// before that is in [`moves`](Self::moves).
+    pub fn dead_letter(&self) -> Option<&Move> {
+        self.moves.last().filter(|last| last.to.ends_with(DEAD_SUFFIX))
+    }
 }
 
 /// Settles one delivery. Settling consumes it, so that nothing can be acknowledged twice.
@@ -227,7 +309,8 @@ pub struct Delivery {
 ///
 /// let dead = connection.handle(&spec.dead_letters().expect("task queues have them"));
 /// let letter = dead.consumer(1).await?.next().await.expect("it was moved there");
-/// assert_eq!(letter.dead_letter_reason.as_deref(), Some("it does not decode"));
+/// let death = letter.dead_letter().expect("it is one");
+/// assert_eq!((&*death.from, &*death.reason), ("tasks", "it does not decode"));
 /// # letter.acker.ack().await
 /// # }
 /// ```
@@ -246,12 +329,24 @@ pub trait Acker: Send + Sync + fmt::Debug {
     /// As [`ack`](Self::ack).
     async fn nack(self: Box<Self>) -> Result<(), QueueError>;
 
-    /// The message cannot be processed: it is moved to the dead-letter queue with the reason, of which the first
-    /// [`MAX_REASON`] bytes are kept. In a queue that has none it is forgotten.
+    /// The message goes to another queue, which is made unless it exists, with the reason, of which the first [`MAX_REASON`]
+    /// bytes are kept. Whatever dies meanwhile, it is in one of the two at least. Its deliveries are counted anew.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// As [`ack`](Self::ack), and as [`Publisher::publish`].
+    async fn move_to(self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError>;
+
+    /// The message cannot be processed: it is [moved](Self::move_to) to the dead-letter queue. In a queue that has none it
+    /// is forgotten.
+    ///
+    /// # Errors
+    /// As [`move_to`](Self::move_to).
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError>;
+
+    /// Whether it is known already that settling ends with [`QueueError::Stale`].
+    fn is_stale(&self) -> bool {
+        false
+    }
 }
 
 /// The acker of what needs no acknowledgement: the records of a log.
@@ -265,6 +360,10 @@ impl Acker for NothingToSettle {
     }
 
     async fn nack(self: Box<Self>) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    async fn move_to(self: Box<Self>, _queue: &QueueSpec, _reason: &str) -> Result<(), QueueError> {
         Ok(())
     }
 
@@ -304,6 +403,26 @@ pub enum QueueError {
         /// The name that was asked for.
         vhost: String,
     },
+    /// TLS was refused, by the broker or by us.
+    #[error("no trusted connection to the broker at {address}: {reason}")]
+    Untrusted {
+        /// Host and port.
+        address: String,
+        /// Whose certificate is at fault, and why.
+        reason: String,
+    },
+    /// A file with a certificate or a key cannot be used.
+    #[error("cannot {action}")]
+    Tls {
+        /// What was tried.
+        action: String,
+        /// Why it did not work.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("a client certificate needs both --amqp-cert and --amqp-key")]
+    TlsPair,
     /// The address is malformed.
     #[error("the AMQP URI is malformed: {0}; write amqp://user:password@host:port/vhost")]
     Uri(String),
@@ -345,13 +464,11 @@ pub const LEASE_EXPIRY: Duration = Duration::from_secs(60);
 /// since messages that a receiver had fetched in advance and never looked at count as well when that receiver dies.
 pub const DELIVERY_LIMIT: u32 = 100;
 
-/// The most bytes of a dead letter's reason that are kept.
-pub const MAX_REASON: usize = 4096;
+/// How long a message waits in a [`Later`](QueueKind::Later) queue.
+pub const DELAY: Duration = Duration::from_secs(2);
 
-/// The beginning of a reason that is kept.
-fn kept_reason(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
-}
+/// The most bytes of a [move's](Move) reason that are kept.
+pub const MAX_REASON: usize = 4096;
 
 /// The largest message that any queue takes, in bytes. RabbitMQ 3.10 closes the channel above 128 MiB.
 pub const MAX_MESSAGE: usize = 128 << 20;

@@ -3,6 +3,9 @@
 //! A [`Runtime`] belongs to a program. Over RabbitMQ its tasks are executed by workers elsewhere; in memory it holds the
 //! workers too. Directives are run *with* a runtime and know nothing of how it is connected.
 
+mod ask;
+mod board;
+mod results;
 mod task_channel;
 mod waiting;
 
@@ -12,8 +15,13 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use palfrey_sdk::Serializer;
 use tokio::{sync::OnceCell, task::JoinHandle};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
+use ask::Asker;
+use board::{JobBoard, Listed};
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 
@@ -23,11 +31,13 @@ use crate::{
     },
     config::{Config, Transport},
     connect::{ConnectError, connect, open_plugins, open_registry},
+    dead_letters::DeadLetters,
     directive::{Directive, Encoded, Functor, IndexedStream, JobError, OperationHandle},
     engine::{Engine, EngineError},
     plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
+    presence::{CommandError, JobStatus, Process, Survey, WorkerStatus},
     queue::QueueError,
-    task::{AnyTask, RoutingKey},
+    task::{AnyTask, OperationId, RoutingKey},
     worker::{WorkerIpc, WorkerRuntime, ipc_channel},
 };
 
@@ -58,6 +68,9 @@ pub struct Runtime {
     ended: CancellationToken,
     /// Leases that are being released.
     releases: TaskTracker,
+    jobs: Arc<JobBoard>,
+    /// Answers for the jobs, from the first one on.
+    answers: OnceCell<AbortOnDropHandle<()>>,
 }
 
 impl Drop for Runtime {
@@ -87,6 +100,7 @@ impl Drop for Emulator {
 /// A channel of results with its sender of tasks, for one job.
 pub(crate) struct JobLease<T> {
     pub(crate) routing_key: RoutingKey,
+    pub(crate) listed: Listed,
     pub(crate) sender: CoordinatedSender<T>,
     pub(crate) results: LeaseGuard<CoordinatedStream<T>>,
 }
@@ -139,6 +153,8 @@ impl Runtime {
             emulator,
             ended: CancellationToken::new(),
             releases: TaskTracker::new(),
+            jobs: Arc::new(JobBoard::new(&config.task_bus_routing_key)),
+            answers: OnceCell::new(),
         })
     }
 
@@ -237,10 +253,18 @@ impl Runtime {
     }
 
     /// Leases a channel for one job, with a sender of tasks to it. See [`coordinated`] for when the stream of results ends.
-    pub(crate) async fn lease_job<T: Send + Sync + 'static>(&self) -> Result<JobLease<T>, QueueError> {
+    pub(crate) async fn lease_job<T: Send + Sync + 'static>(
+        &self,
+        operations: Vec<OperationId>,
+    ) -> Result<JobLease<T>, QueueError> {
+        self.answers.get_or_try_init(|| self.answer_for_jobs()).await?;
         let (routing_key, channel) = self.channels.issue().await?;
-        let results = channel.receiver().await?.take_until(self.ended.clone().cancelled_owned()).boxed();
+        let end = self.ended.child_token();
+        let (results, loss) = results::receive(&channel).await?;
+        let results = results.take_until(end.clone().cancelled_owned()).boxed();
         let (sender, results) = coordinated(self.tasks.sender().await?, results);
+        let outlet = sender.outlet();
+        let listed = self.jobs.list(routing_key.clone(), operations, move || outlet.in_flight(), end, loss);
         let all_settled = results.all_settled();
         let release = {
             let (routing_key, ipc) = (routing_key.clone(), self.ipc.clone());
@@ -256,7 +280,84 @@ impl Runtime {
                 }
             }
         };
-        Ok(JobLease { routing_key, sender, results: LeaseGuard::tracked(results, release, self.releases.clone()) })
+        let results = LeaseGuard::tracked(results, release, self.releases.clone());
+        Ok(JobLease { routing_key, listed, sender, results })
+    }
+
+    async fn answer_for_jobs(&self) -> Result<AbortOnDropHandle<()>, QueueError> {
+        let messages = ipc_channel(&self.channels).await?.receiver().await?;
+        let answers = board::answer_for(self.jobs.clone(), self.channels.clone(), self.ipc.clone(), messages);
+        Ok(AbortOnDropHandle::new(tokio::spawn(answers)))
+    }
+
+    /// Asks all workers and orchestrators on the broker what they do. It takes a little longer than
+    /// [half a second](crate::presence::QUIET), and [more](crate::presence::PATIENCE) if a worker does not answer.
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// for worker in runtime.survey().await?.workers {
+    ///     println!("{}: {} of {} slots are busy", worker.process, worker.executing(), worker.slots);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub async fn survey(&self) -> Result<Survey, QueueError> {
+        self.asker().survey().await
+    }
+
+    /// The workers: see [`survey`](Self::survey).
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub async fn workers(&self) -> Result<Vec<WorkerStatus>, QueueError> {
+        Ok(self.survey().await?.workers)
+    }
+
+    /// The jobs under way, of all orchestrators: see [`survey`](Self::survey).
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub async fn jobs(&self) -> Result<Vec<JobStatus>, QueueError> {
+        Ok(self.survey().await?.jobs)
+    }
+
+    /// Ends a job, whoever runs it: it ends at its orchestrator with [`JobError::Cancelled`], and its guests are stopped.
+    /// `job` is its ID, or a beginning that no other job has. Returns it as it was.
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// let job = runtime.cancel("0198c0ff").await?;
+    /// println!("cancelled {} of {}, {} elements were done", job.id, job.process, job.done);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no such job, or several, or its orchestrator does not answer.
+    pub async fn cancel(&self, job: &str) -> Result<JobStatus, CommandError> {
+        self.asker().cancel(job, Process::here().who()).await
+    }
+
+    /// Tells a worker to take no more tasks, to finish those that run, and to end: its
+    /// [main loop](WorkerRuntime::main_loop) returns. `worker` is its identity, or a beginning that no other worker has.
+    /// Returns it as it was.
+    ///
+    /// # Errors
+    /// If there is no such worker, or several, or it does not answer.
+    pub async fn drain(&self, worker: &str) -> Result<WorkerStatus, CommandError> {
+        self.asker().drain(worker, Process::here().who()).await
+    }
+
+    /// Tasks of this runtime's bus that could not be processed.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.channels.connection().clone(), self.tasks.name())
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker { channels: &self.channels, ipc: &self.ipc, tasks: &self.tasks }
     }
 
     /// Stops the workers that this runtime holds, when they have finished what they are executing, and ends the
@@ -280,6 +381,20 @@ impl Runtime {
 }
 
 /// Why a component was not deployed.
+///
+/// ```
+/// use palfrey_host::{Runtime, plugin::{Refusal, RegistryError}, runtime::DeployError};
+///
+/// async fn deploy(runtime: &Runtime, component: Vec<u8>) -> Result<(), DeployError> {
+///     match runtime.deploy(component).await {
+///         Err(DeployError::Registry(RegistryError::Refused(Refusal::VersionTaken { version, .. }))) => {
+///             println!("there is a version {version} already, which stays");
+///             Ok(())
+///         }
+///         deployed => deployed.map(|_| ()),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeployError {
@@ -308,7 +423,7 @@ impl Emulator {
         let plugins = open_plugins(&channels, engine, config).await?;
         let tasks = channels.get(tasks.name(), ChannelType::ExactlyOnce).await?;
         let shutdown = CancellationToken::new();
-        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone());
+        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone(), config.drain_timeout);
         let workers = (0..config.workers)
             .map(|_| {
                 let (worker, shutdown) = (worker.renamed(), shutdown.clone());

@@ -4,22 +4,36 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
 
-use super::{JobLease, Runtime, STALL, diagnosis};
+use super::{
+    JobLease, Runtime, STALL,
+    board::{JobEntry, Listed},
+    diagnosis,
+};
 use crate::{
     channel::{Channel, CoordinatedSender, CoordinatedStream, LeaseGuard, Outlet, Settled},
     directive::{JobError, resolve_type},
-    queue::{Acker, NothingToSettle, QueueError},
+    queue::{Acker, NothingToSettle},
     task::{AfterFailure, AnyTask, ExecutionError, Packed, RoutingKey, Stage, TaskId, TaskOutcome},
 };
 
 /// An operation on one input, with whatever the sender wants back with the output. See
 /// [`Runtime::lease_coordinated_task_channel`] for how it is sent.
+///
+/// ```
+/// use arith::MultiplyBy;
+/// use palfrey_host::{runtime::Task, task::RoutingKey};
+///
+/// # let routing_key = RoutingKey::random();
+/// // Which line of a table the product is for travels along.
+/// let task = Task { routing_key, metadata: "line 7".to_owned(), op: &MultiplyBy(3), input: 14 };
+/// ```
 #[derive(Debug)]
 pub struct Task<'a, Op: RemoteExecute, Metadata> {
     /// The identifier that came with the lease.
@@ -33,6 +47,15 @@ pub struct Task<'a, Op: RemoteExecute, Metadata> {
 }
 
 /// The output of a task.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::runtime::TaskOutput;
+///
+/// fn print(TaskOutput { metadata, output }: TaskOutput<FibAt, String>) {
+///     println!("{metadata}: {output}");
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskOutput<Op: RemoteExecute, Metadata> {
     /// The task's metadata.
@@ -42,9 +65,33 @@ pub struct TaskOutput<Op: RemoteExecute, Metadata> {
 }
 
 /// What became of a task: its output or its failure, each with the metadata.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::runtime::TaskResult;
+///
+/// fn line(result: TaskResult<FibAt, u32>) -> Option<u32> {
+///     match result {
+///         Ok(done) => Some(done.metadata),
+///         Err(failed) => failed.metadata,
+///     }
+/// }
+/// ```
 pub type TaskResult<Op, Metadata> = Result<TaskOutput<Op, Metadata>, TaskError<Metadata>>;
 
 /// Why a task has no output.
+///
+/// ```
+/// use palfrey_host::{JobError, runtime::TaskError, task::Cause};
+///
+/// fn report(failed: TaskError<String>) {
+///     let name = failed.metadata.as_deref().unwrap_or("a task");
+///     match failed.error.execution() {
+///         Some(failure) if matches!(failure.cause, Cause::Fatal { .. }) => eprintln!("{name}: {}", failure.message),
+///         _ => eprintln!("{name}: {failed}"),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct TaskError<Metadata> {
@@ -56,8 +103,22 @@ pub struct TaskError<Metadata> {
 }
 
 /// Sends tasks of one operation. Each travels alone: batches are what [directives](crate::directive) make.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::{JobError, runtime::{Task, TaskSender}, task::RoutingKey};
+///
+/// async fn send(mut sender: TaskSender<FibAt, ()>, routing_key: RoutingKey) -> Result<(), JobError> {
+///     for input in 0..10 {
+///         sender.publish(&Task { routing_key: routing_key.clone(), metadata: (), op: &FibAt, input }).await?;
+///     }
+///     sender.close();
+///     Ok(())
+/// }
+/// ```
 pub struct TaskSender<Op, Metadata> {
     sender: CoordinatedSender<()>,
+    job: Arc<JobEntry>,
     stage: Stage,
     serializer: Serializer,
     task: PhantomData<fn(Op, Metadata)>,
@@ -84,6 +145,7 @@ impl<Op: RemoteExecute, Metadata: Serializable> TaskSender<Op, Metadata> {
             stages: vec![Stage { config, ..stage.clone() }],
             inputs: Packed::single(serializer.to_bytes(&task.input).map_err(encode("the input of a task"))?),
         };
+        self.job.counts().taken += 1;
         Ok(self.sender.publish(task, ()).await?)
     }
 
@@ -102,6 +164,24 @@ impl<Op, Metadata> fmt::Debug for TaskSender<Op, Metadata> {
 
 /// The results of typed tasks, as they finish: a stream of [`TaskResult`] with the [`Acker`] that settles it. A result that is
 /// handed back by [`Acker::nack`] comes again.
+///
+/// ```
+/// use arith::FibAt;
+/// use futures::StreamExt;
+/// use palfrey_host::{channel::LeaseGuard, queue::QueueError, runtime::TaskResults};
+///
+/// /// The first output that is large enough. Dropping the guard stops the other tasks.
+/// async fn first_above(least: u64, mut results: LeaseGuard<TaskResults<FibAt, ()>>) -> Result<Option<u64>, QueueError> {
+///     while let Some((result, acker)) = results.next().await {
+///         acker.ack().await?;
+///         match result {
+///             Ok(done) if done.output >= least => return Ok(Some(done.output)),
+///             _ => {}
+///         }
+///     }
+///     Ok(None)
+/// }
+/// ```
 pub struct TaskResults<Op: RemoteExecute, Metadata> {
     results: CoordinatedStream<()>,
     outlet: Outlet<()>,
@@ -110,6 +190,7 @@ pub struct TaskResults<Op: RemoteExecute, Metadata> {
     retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
     workers: Channel<AnyTask>,
     all_settled: Box<dyn Fn() -> bool + Send>,
+    listed: Listed,
     /// Says once what the stream is waiting for, unless a result comes before.
     warning: Option<BoxFuture<'static, ()>>,
     ended: bool,
@@ -126,10 +207,12 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
     fn answer(&mut self, settled: Settled<()>) -> Step<Op, Metadata> {
         let Settled { sent, result, acker } = settled;
         let serializer = self.serializer;
-        let metadata = serializer.from_bytes::<Metadata>(&result.metadata);
+        // That of the result is the same, if the result can be read.
+        let metadata = serializer.from_bytes::<Metadata>(&sent.task.metadata);
         let failure = match result.outcome {
             TaskOutcome::Executed { outputs, mut failed } => match (outputs.get(0), failed.pop()) {
                 (Some(output), None) => {
+                    self.listed.entry().counts().done += 1;
                     let decode = |source| JobError::Decode { element: 0, source };
                     let answer = match (metadata, serializer.from_bytes(&output)) {
                         (Ok(metadata), Ok(output)) => Ok(TaskOutput { metadata, output }),
@@ -149,6 +232,7 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
         };
         let error = match (ExecutionError { element: None, ..failure }).after_attempt(sent.task.attempt) {
             AfterFailure::Retry(delay) => {
+                self.listed.entry().counts().retried += 1;
                 let outlet = self.outlet.clone();
                 let task = AnyTask { attempt: sent.task.attempt + 1, ..sent.task.clone() };
                 return Step::Retry(Box::pin(async move {
@@ -163,7 +247,12 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
                     }
                 }));
             }
-            AfterFailure::Ignore(error) => error,
+            AfterFailure::Ignore(error) => {
+                let mut counts = self.listed.entry().counts();
+                counts.done += 1;
+                counts.failed += 1;
+                error
+            }
             AfterFailure::Terminate(error) => {
                 self.ended = true;
                 error
@@ -217,8 +306,8 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> Stream for TaskResults
                 Poll::Ready(None) => {
                     self.ended = true;
                     if !(self.all_settled)() {
-                        // The connection or the lease is gone, and results are missing.
-                        let error = TaskError { metadata: None, error: QueueError::Closed.into() };
+                        // Results are missing.
+                        let error = TaskError { metadata: None, error: self.listed.why_it_ended() };
                         return Poll::Ready(Some((Err(error), Box::new(NothingToSettle))));
                     }
                 }
@@ -242,6 +331,16 @@ impl<Op: RemoteExecute, Metadata> fmt::Debug for TaskResults<Op, Metadata> {
 
 /// What [`Runtime::lease_coordinated_task_channel`] returns: the identifier that tasks carry as their routing key, the
 /// sender of tasks, and the stream of their results with the lease.
+///
+/// ```
+/// use arith::FibAt;
+/// use palfrey_host::{JobError, Runtime, runtime::CoordinatedTaskChannel};
+///
+/// /// A channel on which each number comes back with its name.
+/// async fn named_numbers(runtime: &Runtime) -> Result<CoordinatedTaskChannel<FibAt, String>, JobError> {
+///     runtime.lease_coordinated_task_channel().await
+/// }
+/// ```
 pub type CoordinatedTaskChannel<Op, Metadata> =
     (RoutingKey, TaskSender<Op, Metadata>, LeaseGuard<TaskResults<Op, Metadata>>);
 
@@ -290,7 +389,9 @@ impl Runtime {
     {
         let serializer = self.serializer();
         let stage = resolve_type::<Op>(self.registry(), serializer)?;
-        let JobLease { routing_key, sender, results } = self.lease_job::<()>().await?;
+        let operations = vec![stage.operation.clone()];
+        let JobLease { routing_key, listed, sender, results } = self.lease_job::<()>(operations).await?;
+        let job = listed.entry().clone();
         let outlet = sender.outlet();
         let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());
         let results = results.map(|results| TaskResults {
@@ -300,9 +401,10 @@ impl Runtime {
             serializer,
             retries,
             workers,
+            listed,
             warning: None,
             ended: false,
         });
-        Ok((routing_key, TaskSender { sender, stage, serializer, task: PhantomData }, results))
+        Ok((routing_key, TaskSender { sender, job, stage, serializer, task: PhantomData }, results))
     }
 }

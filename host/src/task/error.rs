@@ -37,6 +37,20 @@ pub struct ExecutionError {
 }
 
 /// The kinds of failure. Its text is what a message begins with: `ran longer than the limit of 5s`.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::task::Cause;
+///
+/// /// Whether more generous limits would help.
+/// fn ran_into_a_limit(cause: &Cause) -> bool {
+///     matches!(cause, Cause::Deadline { .. } | Cause::Memory { .. } | Cause::OutputTooLarge { .. })
+/// }
+///
+/// let cause = Cause::Deadline { limit: Duration::from_secs(5) };
+/// assert!(ran_into_a_limit(&cause));
+/// assert_eq!(cause.to_string(), "ran longer than the limit of 5s");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// The operation said that executing it again may succeed.
@@ -97,6 +111,21 @@ pub enum Cause {
     PluginUnavailable,
     /// The worker itself failed. Not the plugin's fault.
     Worker,
+    /// The worker process that executed the task died, again and again.
+    Poison {
+        /// Executions that began, each in another process.
+        attempts: u32,
+    },
+    /// The program cannot read the result: it comes from a worker of another release, or is damaged.
+    UnreadableResult {
+        /// Version of the format in which it came.
+        version: u8,
+    },
+    /// No worker could read the task: it was sent by a program of another release, or is damaged.
+    Format {
+        /// Version of the format in which it was sent.
+        version: u8,
+    },
 }
 
 impl ExecutionError {
@@ -116,6 +145,19 @@ impl ExecutionError {
 }
 
 /// What follows a failure.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::task::{AfterFailure, ExecutionError};
+///
+/// /// How long to wait before the failed element is executed again, if at all.
+/// fn pause(failure: ExecutionError, attempt: u32) -> Result<Duration, ExecutionError> {
+///     match failure.after_attempt(attempt) {
+///         AfterFailure::Retry(pause) => Ok(pause),
+///         AfterFailure::Ignore(failure) | AfterFailure::Terminate(failure) => Err(failure),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterFailure {
     /// Another attempt, after a pause.
@@ -203,6 +245,11 @@ impl fmt::Display for Cause {
             Self::Contract => f.write_str("the plugin broke the contract"),
             Self::PluginUnavailable => f.write_str("the worker does not have the plugin"),
             Self::Worker => f.write_str("the worker failed"),
+            Self::Poison { attempts } => write!(f, "the worker process died in each of {attempts} attempts"),
+            Self::UnreadableResult { version } => {
+                write!(f, "this program cannot read the result, in format version {version}")
+            }
+            Self::Format { version } => write!(f, "no worker can read the task, in format version {version}"),
         }
     }
 }

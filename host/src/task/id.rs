@@ -49,6 +49,16 @@ impl fmt::Display for RoutingKey {
 }
 
 /// Number of a task within its job.
+///
+/// ```
+/// use std::collections::HashSet;
+/// use palfrey_host::task::TaskId;
+///
+/// // A task can be executed twice, and only its first result counts.
+/// let mut answered = HashSet::new();
+/// assert!(answered.insert(TaskId(7)));
+/// assert!(!answered.insert(TaskId(7)), "a duplicate");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskId(pub u64);
 
@@ -135,6 +145,16 @@ pub struct OperationId {
 }
 
 /// Which deployment of a plugin is meant.
+///
+/// ```
+/// use palfrey_host::task::{OperationId, Requirement};
+///
+/// let id: OperationId = "arith/fib-at".parse()?;
+/// assert_eq!(id.requirement(), &Requirement::Active);
+/// let id: OperationId = "arith/fib-at@^1.2".parse()?;
+/// assert!(matches!(id.requirement(), Requirement::Version(version) if version.to_string() == "^1.2"));
+/// # Ok::<(), palfrey_host::task::ParseIdError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Requirement {
     /// The active one.
@@ -147,6 +167,14 @@ pub enum Requirement {
 }
 
 /// Text that is not an identifier.
+///
+/// ```
+/// use palfrey_host::task::{OperationId, ParseIdError};
+///
+/// let error = "FibAt".parse::<OperationId>().unwrap_err();
+/// assert_eq!(error, ParseIdError::Operation("FibAt".to_owned()));
+/// println!("{error}"); // It says what to write instead.
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
     /// Not `sha256:` and 64 hexadecimal digits.
@@ -236,6 +264,13 @@ impl fmt::Display for OperationId {
 }
 
 /// Lower-case letters, digits and single hyphens, beginning with a letter; at most 64 characters.
+///
+/// ```
+/// use palfrey_host::task::is_kebab_case;
+///
+/// assert!(is_kebab_case("fib-at") && is_kebab_case("sha256"));
+/// assert!(!is_kebab_case("FibAt") && !is_kebab_case("fib--at") && !is_kebab_case("2nd"));
+/// ```
 pub fn is_kebab_case(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())

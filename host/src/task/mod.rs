@@ -19,6 +19,18 @@ pub use id::{Digest, OperationId, ParseIdError, Requirement, RoutingKey, TaskId,
 pub use packed::{Packed, PackedBuilder, PackedError};
 
 /// How a stage treats the batch that reaches it.
+///
+/// ```
+/// use palfrey_host::task::{Apply, Stage};
+///
+/// /// How many elements leave a stage that `inputs` elements enter.
+/// fn leave(stage: &Stage, inputs: usize) -> usize {
+///     match stage.apply {
+///         Apply::Map => inputs,
+///         Apply::Fold => 1,
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Apply {
     /// Each element becomes one element.
@@ -28,6 +40,20 @@ pub enum Apply {
 }
 
 /// One step of a task: an operation with its config, pinned to the bytes that execute it.
+///
+/// ```
+/// use palfrey_host::task::{Apply, Digest, OperationId, Stage};
+/// use palfrey_sdk::Serializer;
+///
+/// // `MultiplyBy(3)`. A job takes the digest from the registry, once.
+/// let stage = Stage {
+///     operation: OperationId::new("arith", "multiply-by"),
+///     digest: Digest::of(b"the bytes of the component"),
+///     config: Serializer::Postcard.to_bytes(&3_u64)?,
+///     apply: Apply::Map,
+/// };
+/// # Ok::<(), palfrey_sdk::CodecError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// For people: logs and errors speak of it. What is executed is decided by `digest`.
@@ -41,6 +67,28 @@ pub struct Stage {
 }
 
 /// A task whose types are known to its sender only: what travels to a worker.
+///
+/// ```
+/// # use palfrey_host::task::{Apply, Digest, OperationId, RoutingKey, Stage, TaskId};
+/// use palfrey_host::task::{AnyTask, wire::Message};
+/// use palfrey_sdk::Serializer;
+///
+/// # let operation = OperationId::new("arith", "fib-at");
+/// # let stage = Stage { operation, digest: Digest::of(b""), config: Default::default(), apply: Apply::Map };
+/// let serializer = Serializer::Postcard;
+/// let inputs = [10_u64, 20].map(|index| serializer.to_bytes(&index)).into_iter().collect::<Result<_, _>>()?;
+/// let task = AnyTask {
+///     routing_key: RoutingKey::random(),
+///     id: TaskId(0),
+///     metadata: "comes back".into(),
+///     serializer,
+///     attempt: 0,
+///     stages: vec![stage],
+///     inputs,
+/// };
+/// assert_eq!(AnyTask::decode(task.encode())?, task);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnyTask {
     /// The job it belongs to, and the channel that waits for its result.
@@ -60,6 +108,20 @@ pub struct AnyTask {
 }
 
 /// What became of a task: what travels back.
+///
+/// ```
+/// use palfrey_host::task::{AnyTaskResult, TaskOutcome};
+///
+/// fn report(result: &AnyTaskResult) {
+///     let AnyTaskResult { id, report, .. } = result;
+///     match &result.outcome {
+///         TaskOutcome::Executed { outputs, failed } => {
+///             println!("task {id}: {} outputs, {} failures, from {}", outputs.len(), failed.len(), report.worker);
+///         }
+///         TaskOutcome::Failed(error) => println!("task {id}: {error}"),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnyTaskResult {
     /// The job it belongs to.
@@ -77,6 +139,15 @@ pub struct AnyTaskResult {
 }
 
 /// What a worker tells about itself and the execution, for the orchestrator's choice of batch size and window.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::task::WorkerReport;
+///
+/// let report = WorkerReport { worker: "worker-1".to_owned(), slots: 4, execution: Duration::from_millis(20) };
+/// // What it can do in a second, if all tasks are like this one.
+/// assert_eq!(f64::from(report.slots) / report.execution.as_secs_f64(), 200.0);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerReport {
     /// Identity of the worker process.
@@ -88,6 +159,21 @@ pub struct WorkerReport {
 }
 
 /// Outputs and failures of a task.
+///
+/// ```
+/// # use palfrey_host::task::{Cause, ExecutionError, OperationId};
+/// use palfrey_host::task::{ElementFailure, TaskOutcome};
+/// use palfrey_sdk::FatalStrategy;
+///
+/// // Three divisions, of which the second one was by zero.
+/// # let cause = Cause::Fatal { strategy: FatalStrategy::Ignore };
+/// # let error = ExecutionError::new(OperationId::new("arith", "divide"), cause, "1 cannot be divided by zero");
+/// let failed = vec![ElementFailure { index: 1, error }];
+/// let outcome = TaskOutcome::Executed { outputs: [[3], [5]].into_iter().collect(), failed };
+///
+/// let TaskOutcome::Executed { outputs, failed } = outcome else { panic!("it was executed") };
+/// assert_eq!((outputs.len(), failed[0].index), (2, 1));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskOutcome {
     /// The task was executed. Elements that failed have no output, and the others keep their order.
@@ -104,6 +190,19 @@ pub enum TaskOutcome {
 }
 
 /// The failure of one element of a batch.
+///
+/// ```
+/// use palfrey_host::task::{Cause, ElementFailure, ExecutionError, OperationId};
+/// use palfrey_sdk::FatalStrategy;
+///
+/// let failure = |cause| {
+///     let error = ExecutionError::new(OperationId::new("arith", "divide"), cause, "1 cannot be divided by zero");
+///     ElementFailure { index: 4, error }
+/// };
+/// assert!(failure(Cause::Fatal { strategy: FatalStrategy::Terminate }).terminates());
+/// assert!(!failure(Cause::Fatal { strategy: FatalStrategy::Ignore }).terminates());
+/// assert!(failure(Cause::Trap).terminates());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElementFailure {
     /// Position within the task's batch.

@@ -24,6 +24,14 @@ pub struct Packed {
 }
 
 /// Offsets that do not describe the buffer they came with.
+///
+/// ```
+/// use palfrey_host::task::{Packed, PackedError};
+///
+/// assert_eq!(Packed::new("abc".into(), vec![1, 2]), Err(PackedError::Length { end: 2, length: 3 }));
+/// let error = Packed::new("abc".into(), vec![2, 1, 3]).unwrap_err();
+/// assert_eq!(error.to_string(), "offset 1 is 1, less than the 2 before it");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackedError {
     /// An offset is smaller than the one before it.

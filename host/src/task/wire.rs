@@ -2,6 +2,11 @@
 //!
 //! A message is one version byte, the length of a header as four bytes (little-endian), the header in Postcard, and the
 //! elements' bytes as they are. Decoding shares the elements with the message instead of copying them.
+//!
+//! A release reads one version. What it can do with a message of another one is to say whose it is: the [`Envelope`] is the
+//! part that stays as it is in every version, so that a job learns that nobody can read its tasks. It consists of the
+//! version byte, the length of the header, and at its beginning the routing key (its length as a LEB128 number, then UTF-8)
+//! and the task's number (LEB128).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use palfrey_sdk::Serializer;
@@ -13,6 +18,14 @@ use super::{
 };
 
 /// Version of the format. A message of another version is refused.
+///
+/// ```
+/// use palfrey_host::task::{AnyTask, wire::{Message, VERSION, WireError}};
+///
+/// // What a later release might send.
+/// let message = [VERSION + 1, 0, 0, 0, 0];
+/// assert_eq!(AnyTask::decode(message.to_vec().into()), Err(WireError::Version(VERSION + 1)));
+/// ```
 pub const VERSION: u8 = 1;
 
 const PREFIX: usize = 1 + size_of::<u32>();
@@ -51,6 +64,14 @@ pub trait Message: Sized {
 }
 
 /// Bytes that are not a message.
+///
+/// ```
+/// use palfrey_host::task::{AnyTask, wire::{Message, WireError}};
+///
+/// let error = AnyTask::decode("???".into()).unwrap_err();
+/// assert_eq!(error, WireError::TooShort(3));
+/// assert_eq!(error.to_string(), "3 bytes are too few for a message");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Shorter than any message.
@@ -70,12 +91,60 @@ pub enum WireError {
     /// The header does not decode.
     #[error("the header is malformed: {0}")]
     Header(String),
+    /// Something follows a message that has no elements.
+    #[error("{bytes} bytes are left over behind the message, from byte {position} on")]
+    LeftOver {
+        /// How many.
+        bytes: usize,
+        /// Where they begin.
+        position: usize,
+    },
     /// The offsets do not describe the elements.
-    #[error("the elements are malformed")]
-    Elements(#[from] PackedError),
+    #[error("the elements are malformed: {0}")]
+    Elements(PackedError),
     /// A task without stages, or with a fold before its last one.
     #[error("the stages are malformed: {0}")]
     Stages(&'static str),
+}
+
+/// Whose message it is: what can be read of a task or a result of any version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The version of its format.
+    pub version: u8,
+    /// The job.
+    pub routing_key: RoutingKey,
+    /// The task.
+    pub id: TaskId,
+}
+
+impl Envelope {
+    /// Reads it off a task or a result. `None` if the bytes are neither.
+    ///
+    /// ```
+    /// use palfrey_host::task::{TaskId, wire::Envelope};
+    ///
+    /// let from_the_future = [9, 6, 0, 0, 0, 3, b'j', b'o', b'b', 7, 255];
+    /// let envelope = Envelope::read(&from_the_future.to_vec().into()).expect("it can be read for ever");
+    /// assert_eq!((envelope.version, envelope.routing_key.as_str(), envelope.id), (9, "job", TaskId(7)));
+    /// ```
+    pub fn read(bytes: &Bytes) -> Option<Self> {
+        let (version, header, _) = split(bytes).ok()?;
+        let ((routing_key, id), _) = postcard::take_from_bytes(&header).ok()?;
+        Some(Self { version, routing_key, id })
+    }
+}
+
+/// Version, header and elements.
+fn split(bytes: &Bytes) -> Result<(u8, Bytes, Bytes), WireError> {
+    let prefix = bytes.get(..PREFIX).ok_or(WireError::TooShort(bytes.len()))?;
+    let length = u32::from_le_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    let mut header = bytes.slice(PREFIX..);
+    if length > header.len() {
+        return Err(WireError::Cut { header: length, available: header.len() });
+    }
+    let payload = header.split_off(length);
+    Ok((prefix[0], header, payload))
 }
 
 fn frame(header: &impl Serialize, payload: &Bytes) -> Bytes {
@@ -97,8 +166,18 @@ fn unframe<H: DeserializeOwned>(bytes: &Bytes) -> Result<(H, Bytes), WireError> 
     let length = u32::from_le_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
     let rest = bytes.slice(PREFIX..);
     let header = rest.get(..length).ok_or(WireError::Cut { header: length, available: rest.len() })?;
-    let header = postcard::from_bytes(header).map_err(|error| WireError::Header(error.to_string()))?;
+    let header = Serializer::Postcard.from_bytes(header).map_err(|error| {
+        let position = error.position().map(|position| PREFIX + position as usize);
+        WireError::Header(position.map_or_else(|| error.to_string(), |position| format!("{error}, at byte {position}")))
+    })?;
     Ok((header, rest.slice(length..)))
+}
+
+fn nothing_left(message: &Bytes, rest: &Bytes) -> Result<(), WireError> {
+    match rest.len() {
+        0 => Ok(()),
+        bytes => Err(WireError::LeftOver { bytes, position: message.len() - bytes }),
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,7 +214,7 @@ impl Message for AnyTask {
             }
             Some(_) => {}
         }
-        let inputs = Packed::new(payload, ends)?;
+        let inputs = Packed::new(payload, ends).map_err(WireError::Elements)?;
         Ok(Self { routing_key, id, metadata, serializer, attempt, stages, inputs })
     }
 }
@@ -180,25 +259,60 @@ impl Message for AnyTaskResult {
         let (ResultHeader { routing_key, id, metadata, serializer, report, outcome }, payload) = unframe(&bytes)?;
         let outcome = match outcome {
             OutcomeHeader::Executed { ends, failed } => {
-                TaskOutcome::Executed { outputs: Packed::new(payload, ends)?, failed }
+                let outputs = Packed::new(payload, ends).map_err(WireError::Elements)?;
+                TaskOutcome::Executed { outputs, failed }
             }
-            OutcomeHeader::Failed(error) => TaskOutcome::Failed(error),
+            OutcomeHeader::Failed(error) => {
+                nothing_left(&bytes, &payload)?;
+                TaskOutcome::Failed(error)
+            }
         };
         Ok(Self { routing_key, id, metadata, serializer, report, outcome })
     }
 }
 
 /// Encodes a message that is all header, for types that carry no elements.
+///
+/// ```
+/// use palfrey_host::task::wire::{decode_header, encode_header};
+///
+/// let bytes = encode_header(&("at noon", 12_u8));
+/// assert_eq!(decode_header::<(String, u8)>(&bytes)?, ("at noon".to_owned(), 12));
+/// # Ok::<(), palfrey_host::task::wire::WireError>(())
+/// ```
 pub fn encode_header(header: &impl Serialize) -> Bytes {
     frame(header, &Bytes::new())
 }
 
 /// Reads what [`encode_header`] wrote.
 ///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::task::wire::{Message, WireError, decode_header, encode_header};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Note {
+///     text: String,
+/// }
+///
+/// impl Message for Note {
+///     fn encode(&self) -> Bytes {
+///         encode_header(self)
+///     }
+///
+///     fn decode(bytes: Bytes) -> Result<Self, WireError> {
+///         decode_header(&bytes)
+///     }
+/// }
+/// ```
+///
 /// # Errors
 /// As [`Message::decode`].
 pub fn decode_header<H: DeserializeOwned>(bytes: &Bytes) -> Result<H, WireError> {
-    unframe(bytes).map(|(header, _)| header)
+    let (header, rest) = unframe(bytes)?;
+    nothing_left(bytes, &rest)?;
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -313,6 +427,27 @@ mod tests {
             let bytes = task.encode();
             let cut = bytes.slice(..(bytes.len() as f64 * part) as usize);
             prop_assert!(AnyTask::decode(cut).is_err());
+        }
+    }
+
+    #[test]
+    fn the_envelope_of_a_task_and_of_a_result_can_be_read_in_any_version() {
+        let mut runner = proptest::test_runner::TestRunner::default();
+        let strategy = (task(), result(), any::<u8>());
+        let check = |(task, result, version): (AnyTask, AnyTaskResult, u8)| {
+            for (bytes, routing_key, id) in
+                [(task.encode(), task.routing_key, task.id), (result.encode(), result.routing_key, result.id)]
+            {
+                let mut bytes = bytes.to_vec();
+                bytes[0] = version;
+                let envelope = Envelope { version, routing_key, id };
+                prop_assert_eq!(Envelope::read(&bytes.into()), Some(envelope));
+            }
+            Ok(())
+        };
+        runner.run(&strategy, check).unwrap();
+        for garbage in ["garbage", "", "\x01\x00\x00\x00\x00"] {
+            assert_eq!(Envelope::read(&garbage.into()), None);
         }
     }
 

@@ -1,15 +1,18 @@
-//! Which jobs are under way on this worker, and which were terminated. No I/O.
+//! Which jobs and tasks are under way on this worker, and which jobs were terminated. No I/O.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::task::RoutingKey;
+use crate::{
+    queue::Acker,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{RoutingKey, TaskId},
+};
 
 /// The jobs that a worker knows.
 #[derive(Debug)]
@@ -26,16 +29,31 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Running {
-    tasks: usize,
+    /// The deliveries of each task, to be settled when it has ended.
+    tasks: HashMap<TaskId, Vec<Box<dyn Acker>>>,
     cancel: CancellationToken,
 }
 
-/// A task under way. Dropping it says that the task has ended.
+/// What becomes of a delivery.
+#[derive(Debug)]
+pub(super) enum Start<'a> {
+    /// Its task begins.
+    Begun(RunningTask<'a>),
+    /// Its task is under way already: the broker took it back because it takes long, or because a channel was lost. Its
+    /// end settles this delivery as well.
+    Adopted,
+    /// Its job was terminated.
+    Terminated(Box<dyn Acker>),
+}
+
+/// A task under way. Dropping it says that the task has ended, and gives its deliveries back.
 #[derive(Debug)]
 pub(super) struct RunningTask<'a> {
     jobs: &'a Jobs,
     job: RoutingKey,
+    task: TaskId,
     cancel: CancellationToken,
+    ended: bool,
 }
 
 impl RunningTask<'_> {
@@ -43,17 +61,32 @@ impl RunningTask<'_> {
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
+
+    /// The task has ended, and these deliveries of it are to be settled. The latest one comes last; the others are stale,
+    /// unless the task was sent twice.
+    pub(super) fn end(mut self) -> Vec<Box<dyn Acker>> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<Box<dyn Acker>> {
+        // Once only: by now the same task may have begun again.
+        if std::mem::replace(&mut self.ended, true) {
+            return Vec::new();
+        }
+        let mut state = self.jobs.state();
+        let Some(running) = state.running.get_mut(&self.job) else { return Vec::new() };
+        let deliveries = running.tasks.remove(&self.task).unwrap_or_default();
+        if running.tasks.is_empty() {
+            state.running.remove(&self.job);
+        }
+        deliveries
+    }
 }
 
 impl Drop for RunningTask<'_> {
     fn drop(&mut self) {
-        let mut state = self.jobs.state();
-        if let Some(running) = state.running.get_mut(&self.job) {
-            running.tasks -= 1;
-            if running.tasks == 0 {
-                state.running.remove(&self.job);
-            }
-        }
+        // Outside the lock: giving back is somebody else's code.
+        drop(self.take());
     }
 }
 
@@ -63,15 +96,22 @@ impl Jobs {
         Self { state: Mutex::default(), remember }
     }
 
-    /// Begins a task of a job, unless the job was terminated.
-    pub(super) fn start(&self, job: &RoutingKey) -> Option<RunningTask<'_>> {
+    /// Begins a task of a job with its delivery, unless the job was terminated or the task is under way.
+    pub(super) fn start(&self, job: &RoutingKey, task: TaskId, delivery: Box<dyn Acker>) -> Start<'_> {
         let mut state = self.state();
         if state.terminated.contains_key(job) {
-            return None;
+            return Start::Terminated(delivery);
         }
         let running = state.running.entry(job.clone()).or_default();
-        running.tasks += 1;
-        Some(RunningTask { jobs: self, job: job.clone(), cancel: running.cancel.clone() })
+        if let Some(deliveries) = running.tasks.get_mut(&task) {
+            let stale = deliveries.extract_if(.., |earlier| earlier.is_stale()).collect::<Vec<_>>();
+            deliveries.push(delivery);
+            drop(state);
+            drop(stale);
+            return Start::Adopted;
+        }
+        running.tasks.insert(task, vec![delivery]);
+        Start::Begun(RunningTask { jobs: self, job: job.clone(), task, cancel: running.cancel.clone(), ended: false })
     }
 
     /// Cancels the job's tasks under way, and says how many there were. Its later tasks do not start.
@@ -80,7 +120,7 @@ impl Jobs {
         state.terminated.insert(job.clone(), now);
         state.running.get(job).map_or(0, |running| {
             running.cancel.cancel();
-            running.tasks
+            running.tasks.len()
         })
     }
 
@@ -93,48 +133,121 @@ impl Jobs {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each section leaves the state whole, whatever panics.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::queue::{NothingToSettle, QueueError, QueueSpec};
+
+    fn start<'a>(jobs: &'a Jobs, job: &RoutingKey, task: u64) -> Option<RunningTask<'a>> {
+        match jobs.start(job, TaskId(task), Box::new(NothingToSettle)) {
+            Start::Begun(running) => Some(running),
+            Start::Adopted => panic!("task {task} is under way"),
+            Start::Terminated(_) => None,
+        }
+    }
+
+    /// Counts how often it was given back.
+    #[derive(Debug)]
+    struct Counted {
+        given_back: Arc<AtomicU32>,
+        stale: bool,
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.given_back.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[async_trait]
+    impl Acker for Counted {
+        async fn ack(self: Box<Self>) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        async fn nack(self: Box<Self>) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        async fn move_to(self: Box<Self>, _queue: &QueueSpec, _reason: &str) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        async fn dead_letter(self: Box<Self>, _reason: &str) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        fn is_stale(&self) -> bool {
+            self.stale
+        }
+    }
 
     #[test]
     fn terminating_a_job_cancels_its_tasks_and_no_others() {
         let jobs = Jobs::new(Duration::from_secs(60));
         let (one, other) = (RoutingKey::from("one"), RoutingKey::from("other"));
-        let (first, second) = (jobs.start(&one).unwrap(), jobs.start(&one).unwrap());
-        let bystander = jobs.start(&other).unwrap();
+        let (first, second) = (start(&jobs, &one, 1).unwrap(), start(&jobs, &one, 2).unwrap());
+        let bystander = start(&jobs, &other, 1).unwrap();
         assert_eq!(jobs.terminate(&one, Instant::now()), 2);
         assert!(first.cancel().is_cancelled() && second.cancel().is_cancelled());
         assert!(!bystander.cancel().is_cancelled());
-        assert!(jobs.start(&one).is_none());
-        assert!(jobs.start(&other).is_some());
+        assert!(start(&jobs, &one, 3).is_none());
+        assert!(start(&jobs, &other, 3).is_some());
     }
 
     #[test]
     fn a_terminated_job_is_forgotten_after_a_while_but_not_while_its_tasks_run() {
         let jobs = Jobs::new(Duration::from_secs(60));
         let job = RoutingKey::from("job");
-        let task = jobs.start(&job).unwrap();
+        let task = start(&jobs, &job, 1).unwrap();
         let now = Instant::now();
         jobs.terminate(&job, now);
         jobs.reap(now + Duration::from_secs(61));
-        assert!(jobs.start(&job).is_none(), "a task of it is still running");
+        assert!(start(&jobs, &job, 2).is_none(), "a task of it is still running");
         drop(task);
         jobs.reap(now + Duration::from_secs(59));
-        assert!(jobs.start(&job).is_none());
+        assert!(start(&jobs, &job, 2).is_none());
         jobs.reap(now + Duration::from_secs(61));
-        assert!(jobs.start(&job).is_some());
+        assert!(start(&jobs, &job, 2).is_some());
     }
 
     #[test]
     fn a_job_without_tasks_leaves_nothing_behind() {
         let jobs = Jobs::new(Duration::from_secs(60));
         let job = RoutingKey::from("job");
-        drop((jobs.start(&job).unwrap(), jobs.start(&job).unwrap()));
+        drop((start(&jobs, &job, 1).unwrap(), start(&jobs, &job, 2).unwrap()));
+        assert!(jobs.state().running.is_empty());
+    }
+
+    #[test]
+    fn a_later_delivery_of_a_task_under_way_is_settled_with_it() {
+        let jobs = Jobs::new(Duration::from_secs(60));
+        let (job, other) = (RoutingKey::from("job"), RoutingKey::from("other"));
+        let given_back = Arc::new(AtomicU32::new(0));
+        let delivery = |stale| Box::new(Counted { given_back: given_back.clone(), stale });
+        let Start::Begun(running) = jobs.start(&job, TaskId(1), delivery(true)) else { panic!("it is new") };
+        assert!(matches!(jobs.start(&job, TaskId(1), delivery(false)), Start::Adopted));
+        assert_eq!(given_back.load(Ordering::SeqCst), 1, "the stale one is forgotten");
+        assert!(matches!(jobs.start(&job, TaskId(1), delivery(false)), Start::Adopted), "it was sent twice");
+        assert!(start(&jobs, &job, 2).is_some() && start(&jobs, &other, 1).is_some(), "others begin");
+        assert_eq!(running.end().len(), 2);
+
+        // It may come again after its end: its result is then a duplicate.
+        let Start::Begun(again) = jobs.start(&job, TaskId(1), delivery(false)) else { panic!("it has ended") };
+        let before = given_back.load(Ordering::SeqCst);
+        drop(again);
+        assert_eq!(given_back.load(Ordering::SeqCst), before + 1, "what does not end in order is given back");
         assert!(jobs.state().running.is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! Workers: generic hosts that execute tasks.
 //!
-//! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. `jobs` holds what
-//! is running and what was terminated, without any I/O; `executor` runs the stages of one task on a slot.
+//! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. `processing` is what
+//! happens to one delivery, `suspects` deals with those that may kill the worker, `jobs` holds what is running and what was
+//! terminated, without any I/O, and `executor` runs the stages of one task on a slot.
 //!
 //! # A loop of one's own
 //!
@@ -44,28 +45,42 @@
 //! `main_loop` does more: it keeps all slots busy, hears what workers are told and stops the jobs that were terminated, fails a
 //! job whose outputs are larger than a message may be, and finishes what is under way when it is told to stop.
 
+mod activity;
+mod control;
 mod executor;
+mod health;
 mod jobs;
+mod load;
+mod processing;
+mod suspects;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt};
+use futures::{StreamExt, stream::BoxStream};
+use palfrey_sdk::Serializer;
 use serde::{Deserialize, Serialize};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
-use self::jobs::Jobs;
+use self::{
+    activity::Activity,
+    control::Control,
+    processing::{PLUGIN_ROUNDS, Processing, REFUSED_ROUNDS},
+};
+pub use self::{
+    activity::Phase,
+    health::{HANGS, Health},
+};
 use crate::{
     channel::{Channel, ChannelFactory, ChannelType, Receiver, Sender},
     config::Config,
     connect::{ConnectError, connect, open_plugins},
-    engine::Engine,
-    plugin::Plugins,
-    queue::{Acker, QueueError},
+    engine::{Engine, Limits, Plugin},
+    plugin::{ComponentError, PluginError, Plugins},
+    queue::{Delivery, QueueError},
     task::{
-        AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, OperationId, Packed, RoutingKey, TaskOutcome,
-        WorkerReport,
+        AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, OperationId, Packed, RoutingKey, Stage, TaskId,
+        TaskOutcome, WorkerReport,
         wire::{Message, WireError, decode_header, encode_header},
     },
 };
@@ -77,7 +92,10 @@ const IPC_ROUTING_KEY: &str = "palfrey.ipc";
 /// and terminates its job anew.
 const TERMINATED_FOR: Duration = Duration::from_secs(60);
 
-/// What every worker is told.
+/// How long a worker that ends tries to hand back what it could not finish.
+const HANDING_BACK: Duration = Duration::from_secs(2);
+
+/// What every worker is told, and every orchestrator that has jobs.
 ///
 /// A [main loop](WorkerRuntime::main_loop) stops the job's running tasks within milliseconds and drops its queued ones. Jobs
 /// that fail or are dropped send it by themselves. This ends one by its ID, from anywhere:
@@ -96,6 +114,29 @@ pub enum WorkerIpc {
     Terminate {
         /// The job.
         routing_key: RoutingKey,
+    },
+    /// Somebody asks who is there. Whoever hears it [answers](crate::presence::Answer).
+    Report {
+        /// The leased channel for the answers.
+        reply_to: RoutingKey,
+    },
+    /// The orchestrator of this job is to end it.
+    Cancel {
+        /// The job.
+        routing_key: RoutingKey,
+        /// Who wants that.
+        by: String,
+        /// The leased channel on which the orchestrator says that it will.
+        reply_to: RoutingKey,
+    },
+    /// This worker is to finish what it has, and end.
+    Drain {
+        /// Its identity.
+        worker: String,
+        /// Who wants that.
+        by: String,
+        /// The leased channel on which the worker says that it will.
+        reply_to: RoutingKey,
     },
 }
 
@@ -162,7 +203,13 @@ pub struct WorkerRuntime {
     tasks: Channel<AnyTask>,
     plugins: Plugins,
     engine: Engine,
+    /// Free slots, for main loops: those that share an engine share them.
+    slots: Arc<Semaphore>,
+    drain_timeout: Duration,
     identity: Arc<str>,
+    activity: Arc<Activity>,
+    /// Identity of the process in results: workers on one engine are one to whoever counts slots.
+    process: Arc<str>,
 }
 
 impl WorkerRuntime {
@@ -176,20 +223,34 @@ impl WorkerRuntime {
         let channels = ChannelFactory::new(connection, config.prefetch());
         let engine = Engine::new(&config.engine())?;
         let plugins = open_plugins(&channels, &engine, config).await?;
+        if config.trust.is_empty() {
+            tracing::warn!(
+                "executing every plugin that is deployed, whoever deployed it; `--trust KEYFILE` limits that"
+            );
+        }
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
-        Ok(Self::new(channels, tasks, plugins, engine))
+        Ok(Self::new(channels, tasks, plugins, engine, config.drain_timeout))
     }
 
-    pub(crate) fn new(channels: ChannelFactory, tasks: Channel<AnyTask>, plugins: Plugins, engine: Engine) -> Self {
-        Self { channels, tasks, plugins, engine, identity: new_identity() }
+    pub(crate) fn new(
+        channels: ChannelFactory,
+        tasks: Channel<AnyTask>,
+        plugins: Plugins,
+        engine: Engine,
+        drain_timeout: Duration,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(engine.slots()));
+        let identity = new_identity();
+        let (process, activity) = (identity.clone(), Arc::new(Activity::begin()));
+        Self { channels, tasks, plugins, engine, slots, drain_timeout, identity, activity, process }
     }
 
     /// Another worker on the same engine.
     pub(crate) fn renamed(&self) -> Self {
-        Self { identity: new_identity(), ..self.clone() }
+        Self { identity: new_identity(), activity: Arc::new(Activity::begin()), ..self.clone() }
     }
 
-    /// Identity of this worker in results and logs.
+    /// Identity of this worker in logs.
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -243,29 +304,53 @@ impl WorkerRuntime {
     /// Nothing is sent and nothing acknowledged: see [the loop](self#a-loop-of-ones-own). A task whose plugin cannot be had ends
     /// as [`TaskOutcome::Failed`], like every other failure.
     pub async fn execute(&self, task: &AnyTask, cancel: &CancellationToken) -> (TaskOutcome, Duration) {
-        let cancel = cancel.child_token();
-        let _stop = cancel.clone().drop_guard();
+        let stages = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return (cancelled(task), Duration::ZERO),
+            stages = self.stages(task) => stages,
+        };
+        match stages {
+            Ok(stages) => self.execute_stages(task, stages, cancel).await,
+            Err(Unavailable { error, .. }) => (TaskOutcome::Failed(error), Duration::ZERO),
+        }
+    }
+
+    async fn stages(&self, task: &AnyTask) -> Result<Stages, Unavailable> {
         let mut stages = Vec::with_capacity(task.stages.len());
         for stage in &task.stages {
-            let loaded = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return (cancelled(task), Duration::ZERO),
-                loaded = self.plugins.get(&stage.digest) => loaded,
-            };
-            match loaded {
+            match self.plugins.get(stage.operation.plugin(), &stage.digest).await {
                 Ok(plugin) => stages.push((stage.clone(), plugin, self.engine.limits_for(&stage.operation))),
                 Err(error) => {
+                    let rounds = match error {
+                        PluginError::Component(
+                            ComponentError::Missing { .. } | ComponentError::Store(_) | ComponentError::Closed,
+                        ) => PLUGIN_ROUNDS,
+                        PluginError::Untrusted(_) => REFUSED_ROUNDS,
+                        _ => 0,
+                    };
                     let error = ExecutionError {
                         causes: error_chain(&error),
                         ..ExecutionError::new(stage.operation.clone(), Cause::PluginUnavailable, error.to_string())
                     };
-                    return (TaskOutcome::Failed(error), Duration::ZERO);
+                    return Err(Unavailable { error, rounds });
                 }
             }
         }
-        let task = task.clone();
+        Ok(stages)
+    }
+
+    async fn execute_stages(
+        &self,
+        task: &AnyTask,
+        stages: Stages,
+        cancel: &CancellationToken,
+    ) -> (TaskOutcome, Duration) {
+        let cancel = cancel.child_token();
+        let _stop = cancel.clone().drop_guard();
+        let (task, activity) = (task.clone(), self.activity.clone());
         self.engine
             .run(move || {
+                let _running = activity.start(&task.routing_key);
                 let started = Instant::now();
                 let outcome =
                     if cancel.is_cancelled() { cancelled(&task) } else { executor::execute(&task, &stages, &cancel) };
@@ -304,135 +389,153 @@ impl WorkerRuntime {
     }
 
     async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
-        let slots = u32::try_from(self.engine.slots()).unwrap_or(u32::MAX);
         let result = AnyTaskResult {
             routing_key: task.routing_key.clone(),
             id: task.id,
             metadata: task.metadata.clone(),
             serializer: task.serializer,
-            report: WorkerReport { worker: self.identity.to_string(), slots, execution },
+            report: self.report(execution),
             outcome,
         };
         self.get_result_sender(&task.routing_key).await?.publish(&result).await
     }
 
-    /// Takes tasks and executes them until `shutdown` is ready. Then no more are taken, and those under way are finished.
-    /// Those that wait for a slot count as well, [`Config::prefetch`] in all at the most. Dropping the future instead stops the
-    /// guests, and the broker gives their tasks to other workers.
+    /// Sends the outcome of a task of which no more is known than its envelope.
+    async fn send(&self, routing_key: &RoutingKey, id: TaskId, outcome: TaskOutcome) -> Result<(), QueueError> {
+        let result = AnyTaskResult {
+            routing_key: routing_key.clone(),
+            id,
+            metadata: bytes::Bytes::new(),
+            serializer: Serializer::default(),
+            report: self.report(Duration::ZERO),
+            outcome,
+        };
+        self.get_result_sender(routing_key).await?.publish(&result).await
+    }
+
+    fn report(&self, execution: Duration) -> WorkerReport {
+        let slots = u32::try_from(self.engine.slots()).unwrap_or(u32::MAX);
+        WorkerReport { worker: self.process.to_string(), slots, execution }
+    }
+
+    /// Takes tasks and executes them until `shutdown` is ready, or an operator wants this worker to
+    /// [end](crate::Runtime::drain). Then no more are taken, those that have not begun are handed back, and those that run are finished, or handed back as well when [`Config::drain_timeout`] is over. Dropping the
+    /// future instead stops the guests, and the broker gives their tasks to other workers.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.
     pub async fn main_loop(&self, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
-        let mut tasks = Some(self.get_task_receiver().await?);
-        let mut ipc = self.get_ipc_receiver().await?;
-        let jobs = Arc::new(Jobs::new(TERMINATED_FOR));
+        tokio::pin!(shutdown);
+        let opened = async { Ok::<_, QueueError>((self.deliveries().await?, self.get_ipc_receiver().await?)) };
+        let (mut tasks, mut ipc) = tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            opened = opened => opened?,
+        };
+        let processing = Processing::new(self.clone());
         let mut reaper = tokio::time::interval(TERMINATED_FOR);
         let mut under_way = JoinSet::new();
+        let mut control = Control::new(self, processing.clone());
+        let drain = control.drain();
+        let shutdown = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = drain.cancelled() => {}
+            }
+        };
         tokio::pin!(shutdown);
+        // A worker that was started because another one died looks for the reason before it begins with anything else.
+        let permits = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).collect();
+        under_way.spawn(processing.clone().watch_suspects(permits));
+        self.activity.enter(Phase::Taking);
         tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
-        while let Some(receiver) = &mut tasks {
+        loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => {
-                    tracing::info!(worker = %self.identity, under_way = under_way.len(), "taking no more tasks");
-                    tasks = None;
+                    self.activity.enter(Phase::Draining);
+                    let under_way = under_way.len().saturating_sub(1);
+                    tracing::info!(worker = %self.identity, under_way, "taking no more tasks");
+                    break;
                 }
                 message = ipc.next() => match message {
-                    Some(WorkerIpc::Terminate { routing_key }) => terminate(&jobs, &routing_key),
-                    None => return Err(QueueError::Closed),
+                    // All but the one that watches for suspects are tasks.
+                    Some(message) => control.hear(message, under_way.len().saturating_sub(1)),
+                    // An error, if the connection was closed rather than the channel deleted.
+                    None => ipc = self.get_ipc_receiver().await?,
                 },
+                () = control.keep_beating() => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
-                _ = reaper.tick() => jobs.reap(Instant::now()),
-                delivery = receiver.next() => match delivery {
-                    Some((task, acker)) => {
-                        let (worker, jobs) = (self.clone(), jobs.clone());
-                        under_way.spawn(async move { worker.process(&jobs, task, acker).await });
+                _ = reaper.tick() => processing.jobs.reap(Instant::now()),
+                delivery = tasks.next() => match delivery {
+                    Some(delivery) => {
+                        let processing = processing.clone();
+                        under_way.spawn(async move { processing.receive(delivery).await });
                     }
-                    None => return Err(QueueError::Closed),
+                    None => {
+                        // An error, if the connection was closed rather than the queue deleted.
+                        tasks = self.deliveries().await?;
+                        tracing::warn!(bus = self.tasks.name(), "the queue of tasks was deleted; it is there again");
+                    }
                 },
             }
         }
+        drop(tasks);
+        processing.closing.cancel();
+        let limit = tokio::time::sleep(self.drain_timeout);
+        tokio::pin!(limit);
         loop {
             tokio::select! {
                 ended = under_way.join_next() => match ended {
                     Some(ended) => check(ended),
-                    None => return Ok(()),
+                    None => break,
                 },
-                Some(WorkerIpc::Terminate { routing_key }) = ipc.next() => terminate(&jobs, &routing_key),
+                Some(message) = ipc.next() => control.hear(message, under_way.len()),
+                () = control.keep_beating() => {}
+                () = &mut limit => {
+                    if processing.over.is_cancelled() {
+                        // Nothing waits for a broker that does not answer: it hands on by itself what is not settled.
+                        under_way.shutdown().await;
+                        return Ok(());
+                    }
+                    let under_way = under_way.len();
+                    tracing::warn!(under_way, "handing back what is not finished after {:?}", self.drain_timeout);
+                    processing.over.cancel();
+                    limit.as_mut().reset(Instant::now() + HANDING_BACK);
+                }
             }
         }
+        control.finish().await;
+        Ok(())
     }
 
-    /// Executes one task, sends its result, and only then acknowledges it.
-    async fn process(&self, jobs: &Jobs, task: AnyTask, acker: Box<dyn Acker>) {
-        let span = tracing::info_span!(
-            "task",
-            job = %task.routing_key,
-            task = %task.id,
-            operation = %task.stages.last().map(|stage| stage.operation.to_string()).unwrap_or_default(),
-        );
-        async {
-            let Some(running) = jobs.start(&task.routing_key) else {
-                tracing::debug!("dropping a task of a terminated job");
-                settle(acker.ack().await);
-                return;
-            };
-            let executed = AssertUnwindSafe(self.execute(&task, running.cancel())).catch_unwind().await;
-            let (outcome, execution) = executed.unwrap_or_else(|_| (panicked(&task), Duration::ZERO));
-            if running.cancel().is_cancelled() {
-                tracing::debug!("dropping the result of a terminated job");
-                settle(acker.ack().await);
-                return;
-            }
-            match self.send_result(&task, outcome, execution).await {
-                Ok(()) => settle(acker.ack().await),
-                Err(QueueError::NoSuchQueue(_)) => {
-                    tracing::info!("nobody waits for the results of this job any more; dropping its tasks");
-                    jobs.terminate(&task.routing_key, Instant::now());
-                    settle(acker.ack().await);
-                    // Others may be executing it: the broker hands a task on that takes too long.
-                    if let Err(error) = self.tell_all_to_terminate(&task.routing_key).await {
-                        tracing::debug!(error = %Chain(&error), "could not tell the other workers");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "could not send a result; the task goes back");
-                    settle(acker.nack().await);
-                }
-            }
+    /// The deliveries of tasks, from a queue that is made unless it exists.
+    async fn deliveries(&self) -> Result<BoxStream<'static, Delivery>, QueueError> {
+        let connection = self.channels.connection();
+        connection.declare(self.tasks.spec()).await?;
+        if let Some(suspects) = self.tasks.spec().suspects() {
+            connection.declare(&suspects).await?;
         }
-        .instrument(span)
-        .await;
+        self.tasks.deliveries().await
     }
 
-    async fn send_result(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
-        match outcome {
-            TaskOutcome::Failed(err) => {
-                // Whether this ends the job is for the orchestrator to say: it may have a result of this task already.
-                tracing::warn!(error = %err, "a task failed");
-                self.dispatch(task, TaskOutcome::Failed(err), execution).await
-            }
-            TaskOutcome::Executed { outputs, failed } => {
-                if let Some(ElementFailure { error, .. }) = failed.last().filter(|failure| failure.terminates()) {
-                    tracing::warn!(%error, "an element failed");
-                }
-                match self.dispatch_ok(ExecutionOk { task, outputs, failed, execution }).await {
-                    Err(QueueError::TooLarge { size, limit }) => {
-                        let err = ExecutionError::new(
-                            last_operation(task),
-                            Cause::OutputTooLarge { limit: limit as u64 },
-                            format!(
-                                "the outputs of a batch of {} elements have {size} bytes: send smaller batches",
-                                task.inputs.len()
-                            ),
-                        );
-                        self.dispatch(task, TaskOutcome::Failed(err), execution).await
-                    }
-                    sent => sent,
-                }
-            }
-        }
+    /// Ends the connection. Tasks that are still held go to other workers.
+    ///
+    /// # Errors
+    /// If the broker did not confirm the end. It is ended all the same.
+    pub async fn close(&self) -> Result<(), QueueError> {
+        self.channels.connection().close().await
     }
+}
+
+/// The stages of a task with what executes them.
+type Stages = Vec<(Stage, Plugin, Limits)>;
+
+/// A plugin that a worker does not have.
+struct Unavailable {
+    error: ExecutionError,
+    /// How often the task is handed on, because the plugin may come yet, or other workers may have or trust it.
+    rounds: u32,
 }
 
 fn new_identity() -> Arc<str> {
@@ -444,8 +547,8 @@ pub(crate) async fn ipc_channel(channels: &ChannelFactory) -> Result<Channel<Wor
     channels.get(IPC_ROUTING_KEY, ChannelType::Broadcast).await
 }
 
-fn terminate(jobs: &Jobs, routing_key: &RoutingKey) {
-    let stopped = jobs.terminate(routing_key, Instant::now());
+fn terminate(processing: &Processing, routing_key: &RoutingKey) {
+    let stopped = processing.jobs.terminate(routing_key, Instant::now());
     tracing::debug!(job = %routing_key, stopped, "a job was terminated");
 }
 
@@ -461,12 +564,6 @@ fn panicked(task: &AnyTask) -> TaskOutcome {
 /// The operation that speaks for a task as a whole. A task that came over a channel has stages.
 fn last_operation(task: &AnyTask) -> OperationId {
     task.stages.last().map_or_else(|| OperationId::new("none", "none"), |stage| stage.operation.clone())
-}
-
-fn settle(settled: Result<(), QueueError>) {
-    if let Err(error) = settled {
-        tracing::debug!(error = %Chain(&error), "a delivery could not be settled; it will come again");
-    }
 }
 
 fn check(ended: Result<(), tokio::task::JoinError>) {

@@ -13,7 +13,7 @@ use palfrey_host::{
     engine::{Description, Descriptor, Engine, EngineConfig, Kind},
     plugin::{
         Change, CheckedComponent, Chunk, ComponentStore, DeployOptions, Deployed, Follow, Plugins, Record, Registry,
-        RegistryError, RegistryOptions, RollbackTo,
+        RegistryError, RegistryOptions, RollbackTo, Trust,
     },
     queue::{Connection as _, QueueKind, QueueSpec, in_memory::InMemory},
     task::Digest,
@@ -198,6 +198,7 @@ async fn activate_without_upload(broker: &InMemory, chunks: impl IntoIterator<It
         description: checked("1.0.0").description,
         imports: Vec::new(),
         force: false,
+        signature: None,
     };
     append(broker, "registry", Record::new("eve", Action::Activate(activation)).encode()).await;
     digest
@@ -294,20 +295,20 @@ async fn what_workers_cannot_execute_is_not_deployed() {
 async fn a_worker_that_finds_a_broken_component_says_so_and_goes_on() {
     let engine = Engine::new(&EngineConfig::default()).unwrap();
     let broker = InMemory::new();
-    let plugins = Plugins::new(worker(&broker).await, engine);
+    let plugins = Plugins::new(worker(&broker).await, engine, Trust::default());
     let operator = operator(&broker).await;
     let broken = operator.deploy_checked(foreign(), checked("1.0.0"), &DeployOptions::default()).await.unwrap();
     for _ in 0..2 {
-        let error = plugins.get(&broken.deployment.digest).await.unwrap_err().to_string();
+        let error = plugins.get("arith", &broken.deployment.digest).await.unwrap_err().to_string();
         assert!(error.contains("does not export `palfrey:plugin/operations"), "{error}");
     }
     let missing = Digest::of(b"missing");
-    let error = plugins.get(&missing).await.unwrap_err().to_string();
+    let error = plugins.get("arith", &missing).await.unwrap_err().to_string();
     assert!(error.contains("did not arrive"), "{error}");
     for chunk in Chunk::split(missing, &Bytes::from_static(b"missing")) {
         append(&broker, "components", chunk.encode()).await;
     }
     plugins.registry().caught_up().await.unwrap();
-    let error = plugins.get(&missing).await.unwrap_err().to_string();
+    let error = plugins.get("arith", &missing).await.unwrap_err().to_string();
     assert!(error.contains("not WebAssembly"), "what was missing is looked for again: {error}");
 }

@@ -10,11 +10,12 @@ use futures::{
     future::{self, join_all},
 };
 use palfrey_host::{
-    Config, Runtime, WorkerRuntime,
+    Config, JobError, Runtime, WorkerRuntime,
     channel::ChannelType,
     directive::*,
-    queue::{QueueKind, QueueSpec},
-    task::{AnyTask, Apply, RoutingKey, TaskOutcome},
+    queue::{QueueError, QueueKind, QueueSpec},
+    runtime::Task,
+    task::{AnyTask, AnyTaskResult, Apply, Cause, RoutingKey, TaskId, TaskOutcome, WorkerReport, wire::Message as _},
     worker::{ExecutionErr, ExecutionOk, WorkerIpc},
 };
 use text::{CharToString, Concat};
@@ -169,7 +170,7 @@ async fn a_garbage_message_is_dead_lettered_and_the_next_task_runs() {
     let dead = connection.declare(&garbage.dead_letters().unwrap()).await.unwrap();
     let letter = dead.consumer(1).await.unwrap().next().await.unwrap();
     assert_eq!(&letter.payload[..], b"garbage");
-    let reason = letter.dead_letter_reason.unwrap();
+    let reason = letter.dead_letter().unwrap().reason.clone();
     assert!(reason.contains("format version"), "{reason}");
 }
 
@@ -193,6 +194,107 @@ async fn a_main_loop_that_is_told_to_stop_finishes_what_it_has() {
     assert_eq!(sum.unwrap(), 5050);
     let bus = runtime.channels().get::<AnyTask>("default", ChannelType::ExactlyOnce).await.unwrap();
     assert_eq!(bus.status().await.unwrap().consumers, 0);
+}
+
+/// Takes the only task of a job, and sends something else than its result.
+async fn answer_with(runtime: &Runtime, change: impl FnOnce(AnyTaskResult) -> Bytes) {
+    let tasks = runtime.channels().get::<AnyTask>("default", ChannelType::ExactlyOnce).await.unwrap();
+    let (task, acker) = tasks.receiver().await.unwrap().next().await.unwrap();
+    let AnyTask { routing_key, id, metadata, serializer, .. } = task;
+    let outcome = TaskOutcome::Executed { outputs: [vec![0]].into_iter().collect(), failed: Vec::new() };
+    let result = AnyTaskResult { routing_key, id, metadata, serializer, report: WorkerReport::default(), outcome };
+    let sender = runtime.channels().leased::<AnyTaskResult>(&result.routing_key).sender().await.unwrap();
+    sender.publish_encoded(Bytes::from_static(b"garbage")).await.unwrap();
+    sender.publish_encoded(change(result)).await.unwrap();
+    acker.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_read_ends_the_job_with_a_reason() {
+    let runtime = no_workers().await;
+    let newer = |result: AnyTaskResult| {
+        let mut message = result.encode().to_vec();
+        message[0] = 9;
+        message.into()
+    };
+    let operation = MultiplyBy(2);
+    let job = Literal::new(21).map(&operation).run(&runtime);
+    let (error, ()) = tokio::join!(job, answer_with(&runtime, newer));
+    let error = error.unwrap_err();
+    let failure = error.execution().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(failure.cause, Cause::UnreadableResult { version: 9 });
+    assert!(failure.message.contains("this release reads version 1"), "{error}");
+
+    // Typed tasks come with what their sender wanted to remember.
+    let (routing_key, sender, mut results) =
+        runtime.lease_coordinated_task_channel::<MultiplyBy, String>().await.unwrap();
+    let task = Task { routing_key, metadata: "mine".to_owned(), op: &MultiplyBy(2), input: 21 };
+    sender.publish(&task).await.unwrap();
+    answer_with(&runtime, newer).await;
+    let (failed, acker) = results.next().await.unwrap();
+    let failed = failed.unwrap_err();
+    assert_eq!(failed.metadata.as_deref(), Some("mine"));
+    assert!(matches!(failed.error.execution().unwrap().cause, Cause::UnreadableResult { version: 9 }));
+    acker.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_whose_result_queue_is_deleted_ends_with_an_error_that_names_it() {
+    let runtime = no_workers().await;
+    let tasks = runtime.channels().get::<AnyTask>("default", ChannelType::ExactlyOnce).await.unwrap();
+    let mut tasks = tasks.receiver().await.unwrap();
+    let operation = MultiplyBy(2);
+    let job = Literal::new(21).map(&operation).run(&runtime);
+    let vandal = async {
+        let (task, _acker) = tasks.next().await.unwrap();
+        let queue = QueueSpec::new(task.routing_key.as_str(), QueueKind::Lease);
+        runtime.channels().connection().delete(&queue).await.unwrap();
+        queue.name
+    };
+    let (error, queue) = tokio::join!(job, vandal);
+    let error = error.unwrap_err();
+    assert!(matches!(&error, JobError::Queue(QueueError::NoSuchQueue(name)) if *name == queue), "{error}");
+}
+
+#[tokio::test]
+async fn workers_on_one_engine_are_one_to_whoever_counts_slots() {
+    let runtime = no_workers().await;
+    let (routing_key, results) = runtime.channels().issue::<AnyTaskResult>().await.unwrap();
+    let mut results = results.receiver().await.unwrap();
+    let mut reports = Vec::new();
+    for _ in 0..3 {
+        let worker = runtime.worker_in_memory().unwrap();
+        let task = AnyTask {
+            routing_key: routing_key.clone(),
+            id: TaskId(0),
+            metadata: Bytes::new(),
+            serializer: Default::default(),
+            attempt: 0,
+            stages: Vec::new(),
+            inputs: Default::default(),
+        };
+        let ok =
+            ExecutionOk { task: &task, outputs: Default::default(), failed: Vec::new(), execution: Duration::ZERO };
+        worker.dispatch_ok(ok).await.unwrap();
+        let (result, acker) = results.next().await.unwrap();
+        acker.ack().await.unwrap();
+        reports.push((result.report.worker, worker.identity().to_owned()));
+    }
+    assert!(reports.iter().all(|(process, _)| *process == reports[0].0), "{reports:?}");
+    assert!(reports.iter().skip(1).all(|(_, identity)| *identity != reports[0].1), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_main_loop_makes_the_queue_of_tasks_again_when_somebody_deletes_it() {
+    let runtime = two_workers().await;
+    assert_eq!(Literal::new(1).map(&MultiplyBy(1)).run(&runtime).await.unwrap(), 1);
+    let connection = runtime.channels().connection();
+    let bus = QueueSpec::new("default", QueueKind::Tasks);
+    connection.delete(&bus).await.unwrap();
+    while !connection.handle(&bus).status().await.is_ok_and(|status| status.consumers == 2) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(Literal::new(21).map(&MultiplyBy(2)).run(&runtime).await.unwrap(), 42);
 }
 
 #[tokio::test]

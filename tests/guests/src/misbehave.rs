@@ -20,7 +20,29 @@ use crate::component::{
     },
 };
 
-/// What is described; more is understood.
+macro_rules! operations {
+    ($($name:ident)*) => {
+        /// What is understood, in snake case here and in kebab case outside.
+        #[derive(Clone, Copy)]
+        #[expect(non_camel_case_types, reason = "it saves a second list of the names")]
+        enum Operation {
+            $($name),*
+        }
+
+        impl Operation {
+            fn named(name: &str) -> Option<Self> {
+                match name.replace('-', "_").as_str() {
+                    $(stringify!($name) => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+include!("names.rs");
+for_each_operation!(operations);
+
+/// What is described.
 pub(crate) const OPERATIONS: [&str; 3] = ["echo", "spin", "panic"];
 
 /// Misbehaves as the name says. The parameter is a count or a size where one is needed.
@@ -30,57 +52,60 @@ pub(crate) fn map(operation: &str, parameter: u64, inputs: Packed) -> MapOutcome
         outputs: Packed { bytes: vec![0; index], ends: (1..=index as u32).collect() },
         failure: Some(ElementFailure { index: index as u32, failure }),
     };
+    let Some(operation) = Operation::named(operation) else {
+        return fail_at(0, failure(FailureKind::Unsupported));
+    };
     match operation {
-        "echo" => outputs(inputs),
-        "fail-transiently" => fail_at(1, transient(parameter)),
-        "fail-fatally" => fail_at(0, failure(FailureKind::Fatal(FatalStrategy::Ignore))),
-        "fail-at-length" => {
+        Operation::echo => outputs(inputs),
+        Operation::fail_transiently => fail_at(1, transient(parameter)),
+        Operation::fail_fatally => fail_at(0, failure(FailureKind::Fatal(FatalStrategy::Ignore))),
+        Operation::fail_at_length => {
             let mut failure = failure(FailureKind::Fatal(FatalStrategy::Terminate));
             failure.message = "x".repeat(parameter as usize);
             failure.causes = vec!["y".repeat(parameter as usize); 100];
             fail_at(0, failure)
         }
-        "refuse-config" => fail_at(0, bad_input(Undecodable::Config, parameter)),
-        "refuse-element" => fail_at(1, bad_input(Undecodable::Element, parameter)),
+        Operation::refuse_config => fail_at(0, bad_input(Undecodable::Config, parameter)),
+        Operation::refuse_element => fail_at(1, bad_input(Undecodable::Element, parameter)),
 
-        "spin" => spin(),
-        "allocate" => {
+        Operation::spin => spin(),
+        Operation::allocate => {
             let mut hoard = Vec::new();
             loop {
                 hoard.push(black_box(vec![1_u8; 1 << 20]));
             }
         }
-        "recurse" => same(elements, &[recurse(1) as u8]),
-        "panic" => {
+        Operation::recurse => same(elements, &[recurse(1) as u8]),
+        Operation::panic => {
             std::panic::set_hook(Box::new(|info| {
                 context::panicked(&info.to_string(), info.location().map(ToString::to_string).as_deref());
             }));
             panic!("by intent")
         }
-        "panic-unannounced" => panic!("by intent"),
-        "confess-at-length" => {
+        Operation::panic_unannounced => panic!("by intent"),
+        Operation::confess_at_length => {
             context::panicked(&"x".repeat(parameter as usize), None);
             std::process::abort()
         }
-        "confess-and-go-on" => {
+        Operation::confess_and_go_on => {
             context::panicked("not really", None);
             outputs(inputs)
         }
-        "exit" => std::process::exit(parameter as i32),
-        "abort" => std::process::abort(),
+        Operation::exit => std::process::exit(parameter as i32),
+        Operation::abort => std::process::abort(),
 
-        "return-bytes" => same(1, &vec![7; parameter as usize]),
-        "return-too-few" => same(elements - 1, b"x"),
-        "return-too-many" => same(elements + 1, b"x"),
-        "decreasing-offsets" => outputs(Packed { bytes: vec![0; 3], ends: vec![2, 1] }),
-        "offsets-beyond-the-end" => outputs(Packed { bytes: vec![0; 3], ends: vec![2, 4] }),
-        "fail-behind-a-gap" => {
+        Operation::return_bytes => same(1, &vec![7; parameter as usize]),
+        Operation::return_too_few => same(elements - 1, b"x"),
+        Operation::return_too_many => same(elements + 1, b"x"),
+        Operation::decreasing_offsets => outputs(Packed { bytes: vec![0; 3], ends: vec![2, 1] }),
+        Operation::offsets_beyond_the_end => outputs(Packed { bytes: vec![0; 3], ends: vec![2, 4] }),
+        Operation::fail_behind_a_gap => {
             let mut outcome = fail_at(1, failure(FailureKind::Unsupported));
             outcome.outputs = Packed { bytes: Vec::new(), ends: Vec::new() };
             outcome
         }
-        "fail-beyond-the-end" => fail_at(elements, failure(FailureKind::Unsupported)),
-        "malformed-text" => {
+        Operation::fail_beyond_the_end => fail_at(elements, failure(FailureKind::Unsupported)),
+        Operation::malformed_text => {
             let mut failure = failure(FailureKind::Unsupported);
             #[expect(unsafe_code, reason = "the host must not believe a guest that does this")]
             // SAFETY: none. Nothing reads the text as such before it leaves the component.
@@ -89,59 +114,85 @@ pub(crate) fn map(operation: &str, parameter: u64, inputs: Packed) -> MapOutcome
             fail_at(0, failure)
         }
 
-        "print" => {
+        Operation::print => {
             for line in 0..parameter {
                 println!("out {line}");
                 eprintln!("err {line}");
             }
             outputs(inputs)
         }
-        "print-and-abort" => {
+        Operation::print_and_abort => {
             print!("unfinished");
             std::io::stdout().flush().unwrap_or_default();
             eprintln!("last words");
             std::process::abort()
         }
-        "log" => {
+        Operation::log => {
             for line in 0..parameter {
                 context::log(context::Level::Warn, "guests::log", &format!("message {line}"));
             }
             outputs(inputs)
         }
-        "log-at-length" => {
+        Operation::log_at_length => {
             context::log(context::Level::Info, &"t".repeat(parameter as usize), &"x".repeat(parameter as usize));
             outputs(inputs)
         }
 
-        "sleep" => {
+        Operation::sleep => {
             let before = Instant::now();
             std::thread::sleep(Duration::from_secs(parameter));
             same(elements, before.elapsed().as_secs().to_string().as_bytes())
         }
-        "look-around" => same(elements, look_around().as_bytes()),
-        "look-outside" => same(elements, look_outside().as_bytes()),
-        "count-calls" => {
+        Operation::look_around => same(elements, look_around().as_bytes()),
+        Operation::look_outside => same(elements, look_outside().as_bytes()),
+        Operation::count_calls => {
             static CALLS: AtomicU32 = AtomicU32::new(0);
             same(elements, CALLS.fetch_add(1, Relaxed).to_string().as_bytes())
         }
-        "ask-context" => {
+        Operation::ask_context => {
             let answer = format!("attempt {} cancelled {}", context::attempt(), context::cancelled());
             same(elements, answer.as_bytes())
         }
-        "report-progress" => {
+        Operation::report_progress => {
             for done in 0..=parameter {
                 context::progress(done, parameter, "rows");
             }
             outputs(inputs)
         }
-        "await-cancellation" => {
+        Operation::await_cancellation => {
             while !context::cancelled() {
                 black_box(());
             }
             // Far from done, it would go on for ever: being told is not being stopped.
             spin()
         }
-        _ => fail_at(0, failure(FailureKind::Unsupported)),
+
+        Operation::panic_within_panic => {
+            std::panic::set_hook(Box::new(|_| panic!("in the hook")));
+            panic!("by intent")
+        }
+        Operation::grow_page_by_page => {
+            #[cfg(target_arch = "wasm32")]
+            while core::arch::wasm32::memory_grow(0, 1) != usize::MAX {}
+            outputs(inputs)
+        }
+        Operation::return_offsets => outputs(Packed { bytes: Vec::new(), ends: vec![0; parameter as usize] }),
+        Operation::print_at_length => {
+            let line = "x".repeat(1 << 16);
+            for _ in 0..parameter {
+                print!("{line}");
+                eprint!("{line}");
+            }
+            outputs(inputs)
+        }
+        Operation::deny_itself => fail_at(0, failure(FailureKind::Unsupported)),
+        Operation::draw_random => each(elements, |_| RandomState::new().hash_one("guests").to_string()),
+        Operation::read_clock => each(elements, |_| format!("{:?}", since_epoch())),
+        Operation::compute_nan => {
+            let [zero, infinity, payload] = black_box([0.0, f64::INFINITY, f64::from_bits(0xfff4_dead_beef_0001)]);
+            let nans = [zero / zero, (-infinity).sqrt(), infinity - infinity, payload + 1.0, payload * payload];
+            same(elements, format!("{:x?}", nans.map(f64::to_bits)).as_bytes())
+        }
     }
 }
 
@@ -181,6 +232,16 @@ fn same(elements: usize, output: &[u8]) -> MapOutcome {
     outputs(Packed { bytes: output.repeat(elements), ends })
 }
 
+/// An output for each element, made one after the other.
+fn each(elements: usize, output: impl Fn(usize) -> String) -> MapOutcome {
+    let mut made = Packed { bytes: Vec::new(), ends: Vec::new() };
+    for index in 0..elements {
+        made.bytes.extend(output(index).into_bytes());
+        made.ends.push(made.bytes.len() as u32);
+    }
+    outputs(made)
+}
+
 fn failure(kind: FailureKind) -> Failure {
     Failure { kind, message: "by intent".to_owned(), causes: vec!["near".to_owned(), "far".to_owned()] }
 }
@@ -216,6 +277,13 @@ fn look_around() -> String {
         std::env::args().collect::<Vec<_>>(),
         std::io::stdin().read(&mut [0; 8]).ok(),
     )
+}
+
+/// A number that would differ from call to call in an ordinary process.
+pub(crate) fn something_else_each_time() -> u64 {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = u64::from(CALLS.fetch_add(1, Relaxed));
+    (RandomState::new().hash_one(calls) >> 8) ^ since_epoch().as_nanos() as u64
 }
 
 fn since_epoch() -> Duration {

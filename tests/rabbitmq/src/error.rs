@@ -36,6 +36,9 @@ pub enum NodeError {
     /// The node does not run.
     #[error("node `{0}` does not run: start it again first")]
     NotRunning(String),
+    /// Nobody knows where the node of a URI is.
+    #[error("no node that was started here has this URI: `rabbitmqctl` cannot be told which one is meant")]
+    Unknown,
     /// `rabbitmqctl` failed.
     #[error("`rabbitmqctl {arguments}` failed: {message}")]
     Ctl {

@@ -42,6 +42,7 @@ pub struct NodeOptions {
     folder: Option<PathBuf>,
     configuration: String,
     advanced: Vec<String>,
+    tls: Option<(PathBuf, bool)>,
 }
 
 impl NodeOptions {
@@ -75,6 +76,13 @@ impl NodeOptions {
         self
     }
 
+    /// Listens for TLS as well. The folder holds, in PEM, `server.pem` and `server.key`, and `ca.pem`, who vouches for
+    /// clients. Whoever has no certificate is let in only if none is required.
+    pub fn tls(mut self, folder: &Path, require_client_certificate: bool) -> Self {
+        self.tls = Some((folder.to_owned(), require_client_certificate));
+        self
+    }
+
     /// A setting for `advanced.config`, where `rabbitmq.conf` has none, such as `{channel_tick_interval, 1000}`.
     pub fn advanced(mut self, setting: &str) -> Self {
         self.advanced.push(setting.to_owned());
@@ -99,7 +107,8 @@ impl NodeOptions {
         fs::create_dir_all(&folder).map_err(NodeError::io(format!("create {}", folder.display())))?;
         let ports = Ports::choose(self.port)?;
         let site = Site { name, folder, install, ports };
-        site.prepare(&self.configuration, &self.advanced)?;
+        let tls = self.tls.map(|(folder, require)| site.tls_configuration(&folder, require)).unwrap_or_default();
+        site.prepare(&format!("{tls}{}", self.configuration), &self.advanced)?;
         let node = Node { site, _lock: lock, run: Mutex::new(None) };
         node.launch()?;
         Ok(node)
@@ -143,6 +152,11 @@ impl Node {
     /// The port on which it listens for AMQP, on the loopback interface.
     pub fn port(&self) -> u16 {
         self.site.ports.amqp
+    }
+
+    /// The port on which it listens for TLS, if it was [told to](NodeOptions::tls).
+    pub fn tls_port(&self) -> u16 {
+        self.site.ports.tls
     }
 
     /// Its name, without the host.
@@ -250,6 +264,17 @@ pub fn shared_vhost() -> Result<String, NodeError> {
         Some(site) => site.add_vhost(&name),
         None => on_own_node(|node| node.add_vhost(&name)),
     }
+}
+
+/// Runs `rabbitmqctl` against the node of a URI, one that this package started in its usual folder, be it in another process.
+/// Returns what it printed.
+///
+/// # Errors
+/// [`NodeError::Unknown`] if there is no such node, and as [`Node::ctl`].
+pub fn ctl_at<'a>(uri: &str, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, NodeError> {
+    let broker = uri.rsplit_once('/').map_or(uri, |(broker, _)| broker);
+    let site = Site::find(&default_folder(), &format!("{broker}/%2f"))?;
+    site.ok_or(NodeError::Unknown)?.ctl(arguments)
 }
 
 /// Does something with the node that this process shares, and starts it for that.

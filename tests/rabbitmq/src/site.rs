@@ -96,6 +96,18 @@ impl Site {
         )
     }
 
+    pub(crate) fn tls_configuration(&self, folder: &Path, require: bool) -> String {
+        let (port, folder) = (self.ports.tls, folder.display());
+        format!(
+            "listeners.ssl.default = 127.0.0.1:{port}\n\
+             ssl_options.cacertfile = {folder}/ca.pem\n\
+             ssl_options.certfile = {folder}/server.pem\n\
+             ssl_options.keyfile = {folder}/server.key\n\
+             ssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = {require}\n"
+        )
+    }
+
     pub(crate) fn environment(&self, command: &mut Command) {
         // What a surrounding broker or shell has set must not get in.
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RABBITMQ_")) {
@@ -134,19 +146,20 @@ impl Site {
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
+    pub(crate) tls: u16,
     epmd: u16,
     distribution: u16,
 }
 
 impl Ports {
     pub(crate) fn choose(amqp: Option<u16>) -> Result<Self, NodeError> {
-        // All three are held until all three are known, or they might be the same.
+        // All are held until all are known, or they might be the same.
         let free =
             || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let listeners = [free(), free(), free()].into_iter().collect::<Result<Vec<_>, _>>();
+        let listeners = [free(), free(), free(), free()].into_iter().collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(NodeError::io("find free ports"))?;
-        let [first, second, third] = [0, 1, 2].map(|index: usize| listeners[index].0.port());
-        Ok(Self { amqp: amqp.unwrap_or(first), epmd: second, distribution: third })
+        let [first, epmd, distribution, tls] = [0, 1, 2, 3].map(|index: usize| listeners[index].0.port());
+        Ok(Self { amqp: amqp.unwrap_or(first), epmd, distribution, tls })
     }
 
     pub(crate) fn check_amqp(&self) -> Result<(), NodeError> {
@@ -157,12 +170,12 @@ impl Ports {
     fn parse(text: &str) -> Option<Self> {
         let mut ports = text.split(' ').map(str::parse);
         let mut next = || ports.next()?.ok();
-        Some(Self { amqp: next()?, epmd: next()?, distribution: next()? })
+        Some(Self { amqp: next()?, epmd: next()?, distribution: next()?, tls: next()? })
     }
 }
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.amqp, self.epmd, self.distribution)
+        write!(f, "{} {} {} {}", self.amqp, self.epmd, self.distribution, self.tls)
     }
 }

@@ -17,7 +17,7 @@ use palfrey_host::{
 };
 use palfrey_tests::{World, cache_dir, component, component_file, soon};
 
-async fn append(connection: &impl Connection, log: &str, messages: impl IntoIterator<Item = Bytes>) {
+pub(crate) async fn append(connection: &impl Connection, log: &str, messages: impl IntoIterator<Item = Bytes>) {
     let log = connection.declare(&QueueSpec::new(log, QueueKind::Log)).await.unwrap();
     let publisher = log.publisher().await.unwrap();
     for message in messages {
@@ -26,13 +26,13 @@ async fn append(connection: &impl Connection, log: &str, messages: impl IntoIter
 }
 
 /// The record that would deploy a component, and its chunks.
-fn upload(component: &Bytes) -> (Digest, Bytes, Vec<Chunk>) {
+pub(crate) fn upload(component: &Bytes) -> (Digest, Bytes, Vec<Chunk>) {
     let config = EngineConfig { cache_dir: Some(cache_dir()), ..EngineConfig::default() };
     let plugin = Engine::new(&config).unwrap().load(component).unwrap();
     let CheckedComponent { description, imports } = CheckedComponent::from(&plugin);
     let (digest, size) = (plugin.digest(), plugin.size());
     let chunks = Chunk::count(component.len());
-    let activation = Activation { digest, size, chunks, description, imports, force: false };
+    let activation = Activation { digest, size, chunks, description, imports, force: false, signature: None };
     let record = Record::new("mallory", Action::Activate(activation)).encode();
     (digest, record, Chunk::split(digest, component).collect())
 }
@@ -55,7 +55,7 @@ async fn a_garbage_task_is_dead_lettered_with_the_reason_and_the_next_one_runs()
     let dead = connection.declare(&bus.dead_letters().unwrap()).await.unwrap();
     let letters = dead.consumer(3).await.unwrap().take(3).collect::<Vec<_>>();
     let mut reasons: Vec<_> =
-        soon(letters).await.into_iter().map(|letter| letter.dead_letter_reason.unwrap()).collect();
+        soon(letters).await.into_iter().map(|letter| letter.dead_letter().unwrap().reason.clone()).collect();
     reasons.sort();
     assert_eq!(
         reasons,

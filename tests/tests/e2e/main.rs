@@ -5,16 +5,27 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken_messages;
+mod dead_letters;
+mod draining;
 mod examples;
 mod failures;
+mod handed_on;
+mod health;
 mod hot_deployment;
 mod jobs;
 mod operator;
 mod outages;
+mod permissions;
+mod presence;
 mod refused_components;
 mod refused_connections;
+mod secrets;
 mod signals;
+mod soaking;
+mod suspects;
 mod terminated_jobs;
+mod tls;
+mod trust;
 
 use palfrey_host::directive::{BatchSize, JobOptions};
 

@@ -6,6 +6,7 @@ use futures::{StreamExt, channel::mpsc::unbounded};
 use palfrey_host::directive::*;
 use palfrey_rabbitmq::{Node, NodeError};
 use palfrey_tests::{Worker, World, soon};
+use probe_1::Stamp;
 use text::{CharToString, Concat};
 use tokio::sync::watch;
 
@@ -51,6 +52,31 @@ async fn a_job_survives_a_broker_that_is_killed_and_workers_hear_of_later_deploy
     let stamps = soon(results.collect::<Vec<_>>()).await;
     assert!(stamps.iter().all(|stamp| matches!(stamp, Ok((_, (2, _))))), "{stamps:?}");
     assert!(workers.iter_mut().all(Worker::is_running));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_short_of_memory_is_waited_for_and_workers_say_so_once() {
+    let node = Arc::new(Node::start().unwrap());
+    let world = World::at(node.uri());
+    let worker = world.worker(&["--slots", "1"]).await;
+    world.deploy(&["probe-1"]).await;
+    let runtime = world.runtime().await;
+    let (progress, mut done) = watch::channel(0);
+    let options = batches_of(1).on_progress(move |progressed| _ = progress.send(progressed.done));
+    // All of it is sent at once; what is published during the shortage are results.
+    let results = IndexedStream::from(0..40_u64).options(options).map(&Stamp { work: 100_000_000 });
+    let results = results.run(&runtime).await.unwrap();
+    let shortage = async {
+        done.wait_for(|&done| done >= 1).await.unwrap();
+        during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "absolute", "1MB"]).map(drop)).await;
+        worker.log().until(&["the broker takes no messages for now; publishers wait", "reason="]).await;
+        during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "0.9"]).map(drop)).await;
+        worker.log().until(&["the broker takes messages again"]).await;
+    };
+    let (stamped, ()) = soon(async { futures::join!(results.into_values_sorted(), shortage) }).await;
+    assert_eq!(stamped.unwrap(), (0..40).map(|number| (1, number)).collect::<Vec<_>>());
+    assert_eq!(worker.log().count(&["the broker takes no messages for now"]), 1);
+    assert_eq!(worker.log().count(&["the broker takes messages again"]), 1);
 }
 
 /// Does something with the node that takes seconds, while everything else goes on.

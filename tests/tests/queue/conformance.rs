@@ -1,11 +1,15 @@
 //! Every promise of the traits, on every implementation.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use palfrey_host::queue::{
-    DELIVERY_LIMIT, Durability, MAX_MESSAGE, MAX_REASON, QueueError,
+    DELAY, DELIVERY_LIMIT, Durability, MAX_MESSAGE, MAX_REASON, QueueError,
     QueueKind::{Broadcast, Lease, Log, Tasks},
     QueueSpec, QueueStatus,
 };
@@ -33,6 +37,10 @@ on_every_queue! {
     dropping_a_stream_frees_what_was_not_taken_from_it
     closing_a_connection_gives_back_what_it_held
     what_cannot_be_processed_is_dead_lettered_with_the_reason
+    a_dead_letter_says_where_from_when_and_after_how_many_deliveries
+    a_message_that_is_moved_has_its_history_with_it
+    a_message_for_later_comes_again_after_the_delay
+    a_message_is_taken_without_receiving_others
     a_dead_letter_queue_has_no_dead_letters_itself
     what_comes_back_too_often_is_dead_lettered
     a_lease_forgets_what_cannot_be_processed
@@ -151,7 +159,7 @@ async fn what_cannot_be_processed_is_dead_lettered_with_the_reason(world: World)
     publish(&queue, &["garbage", "task"]).await;
     let mut deliveries = queue.consumer(1).await.unwrap();
     let garbage = next(&mut deliveries).await;
-    assert_eq!(garbage.dead_letter_reason, None);
+    assert!(garbage.dead_letter().is_none() && garbage.moves.is_empty());
     garbage.acker.dead_letter("it is no task: überflüssig").await.unwrap();
     let task = next(&mut deliveries).await;
     assert_eq!(task.payload, "task", "the queue goes on");
@@ -162,10 +170,10 @@ async fn what_cannot_be_processed_is_dead_lettered_with_the_reason(world: World)
     let mut letters = connection.handle(&dead).consumer(1).await.unwrap();
     let letter = next(&mut letters).await;
     assert_eq!(letter.payload, "garbage");
-    assert_eq!(letter.dead_letter_reason.as_deref(), Some("it is no task: überflüssig"));
+    assert_eq!(letter.dead_letter().map(|death| &*death.reason), Some("it is no task: überflüssig"));
     letter.acker.ack().await.unwrap();
     let letter = next(&mut letters).await;
-    assert_eq!(letter.dead_letter_reason.as_deref(), Some(&endless[..MAX_REASON]));
+    assert_eq!(letter.dead_letter().map(|death| &*death.reason), Some(&endless[..MAX_REASON]));
     letter.acker.ack().await.unwrap();
     drop(letters);
 
@@ -175,6 +183,101 @@ async fn what_cannot_be_processed_is_dead_lettered_with_the_reason(world: World)
     next(&mut deliveries).await.acker.dead_letter("again").await.unwrap();
     let mut letters = connection.handle(&dead).consumer(1).await.unwrap();
     assert_eq!(next(&mut letters).await.payload, "more");
+}
+
+async fn a_dead_letter_says_where_from_when_and_after_how_many_deliveries(world: World) {
+    let (connection, queue) = world.declare(Tasks).await;
+    publish(&queue, &["poison"]).await;
+    let mut deliveries = queue.consumer(1).await.unwrap();
+    for earlier in 0..2 {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.earlier, earlier);
+        delivery.acker.nack().await.unwrap();
+    }
+    let before = SystemTime::now() - Duration::from_millis(1);
+    next(&mut deliveries).await.acker.dead_letter("enough").await.unwrap();
+
+    let dead = queue.spec().dead_letters().unwrap();
+    let letter = next(&mut connection.handle(&dead).consumer(1).await.unwrap()).await;
+    let death = letter.dead_letter().unwrap();
+    assert_eq!((&death.from, &death.to), (&queue.spec().name, &dead.name));
+    assert_eq!((&*death.reason, death.deliveries, death.times), ("enough", 3, 1));
+    assert!((before..=SystemTime::now()).contains(&death.at), "{death:?}");
+    assert_eq!((letter.earlier, letter.redelivered), (0, false), "it is counted anew");
+}
+
+async fn a_message_that_is_moved_has_its_history_with_it(world: World) {
+    let (connection, queue) = world.declare(Tasks).await;
+    publish(&queue, &["suspect"]).await;
+    let mut deliveries = queue.consumer(1).await.unwrap();
+    next(&mut deliveries).await.acker.nack().await.unwrap();
+    let suspects = queue.spec().suspects().unwrap();
+    next(&mut deliveries).await.acker.move_to(&suspects, "it came back").await.unwrap();
+    assert!(stays_silent(&mut deliveries).await);
+
+    let suspect = next(&mut connection.handle(&suspects).consumer(1).await.unwrap()).await;
+    assert_eq!((&suspect.payload[..], suspect.earlier), (&b"suspect"[..], 0));
+    assert!(suspect.dead_letter().is_none());
+    suspect.acker.dead_letter("it is guilty").await.unwrap();
+    let dead = suspects.dead_letters().unwrap();
+    assert_eq!(Some(&dead), queue.spec().dead_letters().as_ref());
+    let letter = next(&mut connection.handle(&dead).consumer(1).await.unwrap()).await;
+    let moves: Vec<_> = letter.moves.iter().map(|one| (&*one.from, &*one.reason, one.deliveries)).collect();
+    assert_eq!(moves, [(&*queue.spec().name, "it came back", 2), (&*suspects.name, "it is guilty", 1)]);
+    assert_eq!(letter.dead_letter(), letter.moves.last());
+}
+
+async fn a_message_for_later_comes_again_after_the_delay(world: World) {
+    let (_connection, queue) = world.declare(Tasks).await;
+    let later = queue.spec().later().unwrap();
+    publish(&queue, &["early"]).await;
+    let mut deliveries = queue.consumer(1).await.unwrap();
+    let started = Instant::now();
+    for round in 0..2 {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.moves.iter().map(|one| one.times).sum::<u32>(), round);
+        delivery.acker.move_to(&later, "not yet").await.unwrap();
+        assert!(stays_silent(&mut deliveries).await);
+    }
+    let delivery = next(&mut deliveries).await;
+    assert!(started.elapsed() >= 2 * DELAY, "{:?}", started.elapsed());
+    assert_eq!((&delivery.payload[..], delivery.earlier, delivery.redelivered), (&b"early"[..], 0, false));
+    let [moved] = &delivery.moves[..] else { panic!("{:?}", delivery.moves) };
+    assert_eq!((&moved.to, &*moved.reason, moved.deliveries, moved.times), (&later.name, "not yet", 1, 2));
+    delivery.acker.ack().await.unwrap();
+    assert!(stays_silent(&mut deliveries).await);
+}
+
+async fn a_message_is_taken_without_receiving_others(world: World) {
+    for kind in [Tasks, Lease] {
+        let (connection, queue) = world.declare(kind).await;
+        assert!(queue.take().await.unwrap().is_none());
+        // What was given back on one channel is there a moment later on another one.
+        let taken = || {
+            soon(async {
+                loop {
+                    if let Some(delivery) = queue.take().await.unwrap() {
+                        return delivery;
+                    }
+                }
+            })
+        };
+        publish(&queue, &["a", "b"]).await;
+        let (first, second) = (taken().await, taken().await);
+        assert_eq!([&first.payload[..], &second.payload[..]], [b"a", b"b"]);
+        assert!(queue.take().await.unwrap().is_none());
+        second.acker.ack().await.unwrap();
+        first.acker.nack().await.unwrap();
+        let again = taken().await;
+        assert_eq!((&again.payload[..], again.earlier), (&b"a"[..], 1));
+        drop(again);
+        let again = taken().await;
+        assert!(again.redelivered, "dropping it gave it back");
+        again.acker.ack().await.unwrap();
+        let missing = QueueSpec::new(format!("missing-{}", queue.spec().name), kind);
+        let error = connection.handle(&missing).take().await.unwrap_err();
+        assert!(matches!(&error, QueueError::NoSuchQueue(name) if *name == missing.name), "{error}");
+    }
 }
 
 async fn a_dead_letter_queue_has_no_dead_letters_itself(world: World) {
@@ -196,7 +299,10 @@ async fn what_comes_back_too_often_is_dead_lettered(world: World) {
     let dead = queue.spec().dead_letters().unwrap();
     let letter = next(&mut connection.handle(&dead).consumer(1).await.unwrap()).await;
     assert_eq!(letter.payload, "poison");
-    assert_eq!(letter.dead_letter_reason.as_deref(), Some("delivery_limit"));
+    let death = letter.dead_letter().unwrap();
+    assert_eq!((&*death.reason, death.deliveries), ("delivery_limit", DELIVERY_LIMIT + 1));
+    assert_eq!((&death.from, &death.to), (&queue.spec().name, &dead.name));
+    assert!(death.at.elapsed().unwrap() < Duration::from_secs(60), "{death:?}");
     assert!(stays_silent(&mut deliveries).await);
 }
 

@@ -142,6 +142,26 @@ async fn a_message_held_longer_than_the_broker_allows_comes_again() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_that_somebody_deleted_is_made_again_by_its_receivers() -> Result<()> {
+    let world = World::amqp();
+    let (connection, broadcast) = world.declare(Broadcast).await;
+    let mut hearing = broadcast.consumer(1).await?;
+    connection.delete(broadcast.spec()).await?;
+    let speaker = broadcast.publisher().await?;
+    assert!(matches!(soon(speaker.publish("lost".into())).await, Err(QueueError::NoSuchQueue(_))));
+    let heard = async {
+        loop {
+            speaker.publish("hello".into()).await.ok();
+            if let Ok(Some(heard)) = tokio::time::timeout(Duration::from_millis(200), hearing.next()).await {
+                return heard.payload;
+            }
+        }
+    };
+    assert_eq!(soon(heard).await, "hello");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory() -> Result<()> {
     let node = Arc::new(Node::start()?);
     let world = World::amqp_at(node.uri());
@@ -194,6 +214,6 @@ async fn queues_are_declared_as_their_kinds_promise() -> Result<()> {
         connection.close().await?;
     }
     let queues = blocking(&node, |node| node.ctl(["list_queues", "--no-table-headers", "name"])).await?;
-    assert_eq!(queues.lines().count(), 4, "tasks, their dead letters, the log and its mark: {queues}");
+    assert_eq!(queues.lines().count(), 6, "tasks with what goes with them (4), the log and its mark: {queues}");
     Ok(())
 }

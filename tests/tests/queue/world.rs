@@ -48,7 +48,7 @@ impl World {
         match &self.broker {
             Broker::InMemory(first) => Arc::new(first.another_connection()),
             Broker::Amqp(uri) => {
-                let options = AmqpOptions { durability, name: "test".into() };
+                let options = AmqpOptions { durability, name: "test".into(), ..AmqpOptions::default() };
                 Arc::new(Amqp::connect(uri, options).await.unwrap())
             }
         }

@@ -13,7 +13,7 @@ use self::{
     tally::{Runner, Tally},
 };
 use crate::{
-    plugins,
+    chaos, plugins,
     process::{Program, check_interrupted},
     requirements,
     step::timed,
@@ -38,6 +38,7 @@ pub(crate) struct Failed;
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     // What is missing is found out before anything that takes long.
     requirements::wasm_target(workspace)?;
+    requirements::minisign()?;
     let node = requirements::broker(workspace)?;
     let uri = node.uri();
 
@@ -58,9 +59,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let (runner, program) = runner(workspace)?;
         let program = program.env_unseen("CARGO_TARGET_DIR", workspace.target());
         suite.tests("tests", runner, program.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
+        suite.step("chaos, briefly", || chaos::run_briefly(workspace))?;
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
+    let target = workspace.target().join("interleavings").display().to_string();
+    let manifest = "tests/interleavings/Cargo.toml";
+    let interleavings = workspace.cargo(["test", "--manifest-path", manifest, "--target-dir", &target]);
+    suite.tests("interleavings", Runner::Cargo, interleavings)?;
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
     suite.tests("doc tests", Runner::Cargo, doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
     suite.step("documentation", || {

@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use wasmtime::component::Resource;
@@ -35,6 +35,8 @@ pub(super) struct Clock {
     now: AtomicU64,
     /// The earliest instant that somebody waits for.
     awaited: AtomicU64,
+    /// Whether the guest has asked for the time, or for an instant of it.
+    looked: AtomicBool,
 }
 
 /// Nobody waits.
@@ -42,12 +44,17 @@ const NEVER: u64 = u64::MAX;
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { now: AtomicU64::new(0), awaited: AtomicU64::new(NEVER) }
+        Self { now: AtomicU64::new(0), awaited: AtomicU64::new(NEVER), looked: AtomicBool::new(false) }
     }
 }
 
 impl Clock {
+    pub(super) fn looked(&self) -> bool {
+        self.looked.load(Relaxed)
+    }
+
     fn read(&self) -> u64 {
+        self.looked.store(true, Relaxed);
         let now = self.now.load(Relaxed);
         self.now.store(now.saturating_add(STEP), Relaxed);
         now
@@ -105,6 +112,7 @@ impl monotonic_clock::Host for Io<'_> {
     }
 
     fn subscribe_instant(&mut self, when: Instant) -> wasmtime::Result<Resource<DynPollable>> {
+        self.clock.looked.store(true, Relaxed);
         // The last instant means "never" to the clock; nobody can tell it from the one before.
         let timer = Timer { when: when.min(NEVER - 1), clock: Arc::clone(self.clock) };
         let timer = self.table.push(timer)?;

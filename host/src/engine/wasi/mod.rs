@@ -1,28 +1,29 @@
 //! What a guest finds where it expects an operating system: nothing that is not the same on every machine.
 //!
 //! All of the command-line subset of WASI 0.2 is linked, because the standard libraries of most languages import it, and
-//! nothing is granted: no file, address, environment value or argument; stdin is closed; random numbers come from a seed;
-//! [`clock`] is virtual. What is printed goes to the [`journal`](super::journal), by [`stdio`]. No call blocks the thread:
+//! nothing is granted: no file, address, environment value or argument; stdin is closed; random numbers come from a seed
+//! ([`random`]); [`clock`] is virtual. What is printed goes to the [`journal`](super::journal), by [`stdio`]. No call blocks the thread:
 //! see [`io`].
 
 mod clock;
 mod io;
+mod random;
 mod stdio;
 
 use std::sync::Arc;
 
-use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
-use sha2::{Digest as _, Sha256};
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     p2::bindings::{
         clocks::{monotonic_clock, wall_clock},
+        random::{insecure, insecure_seed, random as secure},
         sync::io::{poll, streams},
     },
 };
 
-use self::{clock::Clock, io::Io, stdio::Printer};
+pub(super) use self::random::Seed;
+use self::{clock::Clock, io::Io, random::Random, stdio::Printer};
 use super::{context::SharedJournal, instance::State, journal::Stream};
 
 /// The interfaces that are linked, all of version 0.2, without their versions.
@@ -62,7 +63,7 @@ const MAX_HANDLES: usize = 10_000;
 
 /// The state behind WASI of one instance.
 pub(super) struct Wasi {
-    seed: Seed,
+    random: Random,
     journal: SharedJournal,
     /// Made when the guest calls WASI for the first time. Most calls of small operations never do.
     ctx: Option<WasiCtx>,
@@ -75,17 +76,17 @@ impl Wasi {
     pub(super) fn new(seed: Seed, journal: &SharedJournal) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        Self { seed, journal: Arc::clone(journal), ctx: None, table, clock: Arc::default() }
+        Self { random: Random::new(seed), journal: Arc::clone(journal), ctx: None, table, clock: Arc::default() }
+    }
+
+    /// Whether the guest has seen a random number or a clock: what it makes of those depends on how often it looked before.
+    pub(super) fn looked(&self) -> bool {
+        self.random.drawn || self.clock.looked()
     }
 }
 
-fn context(&Seed(seed): &Seed, journal: &SharedJournal) -> WasiCtx {
-    let mut insecure = seed;
-    insecure[0] ^= 1;
+fn context(journal: &SharedJournal) -> WasiCtx {
     WasiCtxBuilder::new()
-        .secure_random(ChaCha12Rng::from_seed(seed))
-        .insecure_random(ChaCha12Rng::from_seed(insecure))
-        .insecure_random_seed(u128::from_le_bytes(*seed.last_chunk().expect("32 bytes hold 16")))
         .stdout(Printer::new(Stream::Stdout, journal))
         .stderr(Printer::new(Stream::Stderr, journal))
         // There is nothing to block on, and a hand-over to other threads would cost more than any call.
@@ -93,26 +94,10 @@ fn context(&Seed(seed): &Seed, journal: &SharedJournal) -> WasiCtx {
         .build()
 }
 
-/// Where the random numbers of a call come from.
-pub(super) struct Seed([u8; 32]);
-
-impl Seed {
-    /// The operation and its config decide, not the batch: how elements are grouped must not decide what hash maps, which
-    /// take their seed when an instance starts, look like.
-    pub(super) fn of(plugin: &str, operation: &str, config: &[u8]) -> Self {
-        let mut hash = Sha256::new();
-        for part in [b"palfrey random numbers 1", plugin.as_bytes(), operation.as_bytes(), config] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        Self(hash.finalize().into())
-    }
-}
-
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Wasi { seed, journal, ctx, table, .. } = &mut self.wasi;
-        WasiCtxView { ctx: ctx.get_or_insert_with(|| context(seed, journal)), table }
+        let Wasi { journal, ctx, table, .. } = &mut self.wasi;
+        WasiCtxView { ctx: ctx.get_or_insert_with(|| context(journal)), table }
     }
 }
 
@@ -124,8 +109,15 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wall_clock::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
     poll::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
     streams::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
+    secure::add_to_linker::<State, HasSelf<Random>>(linker, random)?;
+    insecure::add_to_linker::<State, HasSelf<Random>>(linker, random)?;
+    insecure_seed::add_to_linker::<State, HasSelf<Random>>(linker, random)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+fn random(state: &mut State) -> &mut Random {
+    &mut state.wasi.random
 }
 
 impl Io<'_> {

@@ -43,6 +43,36 @@ fn deploying_the_active_component_again_changes_nothing() {
     assert_eq!(state.plugin("arith").unwrap().events().len(), 1);
 }
 
+fn signed(component: &str, signature: &str) -> Record {
+    let activation = activation("arith", "1.0.0", component);
+    record(Action::Activate(Activation { signature: Some(signature.to_owned()), ..activation }))
+}
+
+#[test]
+fn the_active_component_takes_one_more_signature_and_no_signature_twice() {
+    let mut state = fold(&[activate("arith", "1.0.0", "one")]);
+    let one = Digest::of(b"one");
+    assert_eq!(state.apply(1, &signed("one", "old")), Ok(Change::Signed { plugin: "arith".to_owned(), digest: one }));
+    assert_eq!(state.apply(2, &signed("one", "old")), Ok(Change::Nothing));
+    assert!(matches!(state.apply(3, &signed("one", "new")), Ok(Change::Signed { .. })));
+    // Signatures outlive being replaced, and the oldest ones go.
+    state.apply(4, &activate("arith", "1.1.0", "two")).unwrap();
+    state.apply(5, &activate("arith", "1.0.0", "one")).unwrap();
+    let signatures = |state: &RegistryState| state.plugin("arith").unwrap().active().unwrap().signatures.clone();
+    assert_eq!(signatures(&state), ["old", "new"]);
+    for number in 0..crate::plugin::Deployment::SIGNATURES as u64 - 1 {
+        state.apply(6 + number, &signed("one", &number.to_string())).unwrap();
+    }
+    assert_eq!(signatures(&state).first().map(String::as_str), Some("new"));
+    assert_eq!(signatures(&state).len(), crate::plugin::Deployment::SIGNATURES);
+}
+
+#[test]
+fn a_signature_as_large_as_a_component_is_refused() {
+    let message = refusal(&[], &signed("one", &"x".repeat(5000)));
+    assert!(message.contains("the signature has 5000 bytes"), "{message}");
+}
+
 #[test]
 fn a_version_with_other_bytes_is_refused_unless_it_is_forced() {
     let before = [activate("arith", "1.0.0", "one")];

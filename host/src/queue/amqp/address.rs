@@ -3,9 +3,14 @@
 use std::{fmt, time::Duration};
 
 use anyhow::anyhow;
-use lapin::{ConnectionProperties, ErrorKind, uri::AMQPUri};
+use lapin::{
+    ConnectionProperties, ErrorKind,
+    tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig},
+    uri::{AMQPScheme, AMQPUri},
+};
 use url::{Host, Url};
 
+use super::tls::{self, TlsFiles};
 use crate::queue::QueueError;
 
 /// A broker that has not greeted us by then is not there.
@@ -17,23 +22,27 @@ const MIN_HEARTBEAT: u16 = 5;
 
 /// A parsed URI. It holds the password, and shows it to nobody but the broker.
 #[derive(Clone)]
-pub(super) struct Address(AMQPUri);
+pub(super) struct Address {
+    uri: AMQPUri,
+    /// For `amqps`.
+    tls: Option<RustlsConnector>,
+}
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{self}/{}", self.0.authority.userinfo.username, self.0.vhost)
+        write!(f, "{}@{self}/{}", self.uri.authority.userinfo.username, self.uri.vhost)
     }
 }
 
 /// Host and port.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0.authority.host, self.0.authority.port)
+        write!(f, "{}:{}", self.uri.authority.host, self.uri.authority.port)
     }
 }
 
 impl Address {
-    pub(super) fn parse(text: &str) -> Result<Self, QueueError> {
+    pub(super) fn parse(text: &str, tls: &TlsFiles) -> Result<Self, QueueError> {
         // Messages of the parsers are passed on only where they cannot repeat the text, which may hold a password.
         let url = Url::parse(text).map_err(|error| QueueError::Uri(error.to_string()))?;
         if !matches!(url.scheme(), "amqp" | "amqps") {
@@ -52,13 +61,40 @@ impl Address {
             uri.vhost = "/".into();
         }
         uri.query.heartbeat = Some(uri.query.heartbeat.unwrap_or(HEARTBEAT).max(MIN_HEARTBEAT));
-        Ok(Self(uri))
+        let tls = match uri.scheme {
+            AMQPScheme::AMQPS => Some(tls.connector()?),
+            AMQPScheme::AMQP if tls.is_empty() => None,
+            AMQPScheme::AMQP => {
+                return Err(QueueError::Uri(
+                    "it does not begin with amqps://, as the use of certificates needs".into(),
+                ));
+            }
+        };
+        Ok(Self { uri, tls })
+    }
+
+    /// As whom we connect.
+    pub(super) fn user(&self) -> &str {
+        &self.uri.authority.userinfo.username
     }
 
     /// Opens a connection that does not recover by itself.
     pub(super) async fn connect(&self, name: &str) -> Result<lapin::Connection, QueueError> {
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let attempt = lapin::Connection::connect_uri(self.0.clone(), properties);
+        let attempt = async {
+            // Ours is the handshake: the client library's own trusts the system's authorities as well as those that are named.
+            let tls = self.tls.clone();
+            let dial = async move |mut uri: AMQPUri, runtime| {
+                uri.scheme = AMQPScheme::AMQP;
+                let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+                match &tls {
+                    Some(tls) => Ok(stream.into_rustls(tls, bare(&uri.authority.host)).await?),
+                    None => Ok(stream),
+                }
+            };
+            let runtime = lapin::runtime::default_runtime()?;
+            lapin::Connection::connector(self.uri.clone(), runtime, dial, properties).await
+        };
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(self.refusal(error)),
@@ -68,12 +104,16 @@ impl Address {
 
     fn refusal(&self, error: lapin::Error) -> QueueError {
         let address = self.to_string();
-        let user = self.0.authority.userinfo.username.clone();
+        let user = self.uri.authority.userinfo.username.clone();
         match error.kind() {
             ErrorKind::ProtocolError(refusal) => match refusal.get_id() {
                 403 => QueueError::AccessRefused { address, user },
-                530 => QueueError::NoSuchVhost { address, user, vhost: self.0.vhost.clone() },
+                530 => QueueError::NoSuchVhost { address, user, vhost: self.uri.vhost.clone() },
                 _ => self.unreachable(error.into()),
+            },
+            ErrorKind::IOError(io) => match tls::refusal(io, &self.uri.authority.host) {
+                Some(reason) => QueueError::Untrusted { address, reason },
+                None => self.unreachable(error.into()),
             },
             _ => self.unreachable(error.into()),
         }
@@ -84,17 +124,26 @@ impl Address {
     }
 }
 
+/// An IPv6 address without the brackets that it has in a URI.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Address, QueueError> {
+        Address::parse(text, &TlsFiles::default())
+    }
+
     #[test]
     fn an_address_never_shows_its_password() {
-        let address = Address::parse("amqp://me:hunter2@broker:1234/jobs").unwrap();
+        let address = parse("amqp://me:hunter2@broker:1234/jobs").unwrap();
         assert_eq!(format!("{address:?} {address}"), "me@broker:1234/jobs broker:1234");
 
         for bad in ["amqp:me:hunter2@broker", "http://me:hunter2@broker", "hunter2", "amqp://me:hunter2@broker:port/"] {
-            let error = Address::parse(bad).unwrap_err();
+            let error = parse(bad).unwrap_err();
             assert!(matches!(error, QueueError::Uri(_)), "{bad}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
@@ -102,7 +151,7 @@ mod tests {
 
     #[test]
     fn hosts_vhosts_and_heartbeats_are_what_the_user_means() {
-        let parse = |text| Address::parse(text).unwrap().0;
+        let parse = |text| parse(text).unwrap().uri;
         assert_eq!(parse("amqp://localhost").vhost, "/");
         assert_eq!(parse("amqp://localhost:1/").vhost, "/");
         assert_eq!(parse("amqp://localhost:1/%2fjobs").vhost, "/jobs");
@@ -110,5 +159,27 @@ mod tests {
         assert_eq!(parse("amqp://127.0.0.1/").authority.host, "127.0.0.1");
         assert_eq!(parse("amqp://localhost").query.heartbeat, Some(HEARTBEAT));
         assert_eq!(parse("amqp://localhost?heartbeat=1").query.heartbeat, Some(MIN_HEARTBEAT));
+    }
+
+    #[test]
+    fn certificates_do_not_travel_over_a_connection_that_is_open_to_all() {
+        let tls = TlsFiles { ca: Some("ca.pem".into()), ..TlsFiles::default() };
+        let error = Address::parse("amqp://localhost", &tls).unwrap_err().to_string();
+        assert!(error.contains("it does not begin with amqps://"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error_without_the_password(
+            text in "(amqps?|http)?(://|:)?(ada)?(:hunter2)?@?([a-z0-9.]{0,5}|\\[[0-9a-f:]{0,6}\\])(:[0-9a-z%]{0,6})?/?[%0-9a-fz]{0,4}(\\?[a-z_]{0,9}=?[-0-9]{0,9})?\\PC{0,3}",
+        ) {
+            match parse(&text) {
+                Ok(address) => {
+                    let shown = format!("{address:?} {address}");
+                    proptest::prop_assert!(!shown.contains("hunter2") || !text.contains(":hunter2@"));
+                }
+                Err(error) => proptest::prop_assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}"),
+            }
+        }
     }
 }

@@ -1,29 +1,32 @@
 //! Deliveries: one task for each receiver subscribes, and subscribes again whenever the channel is gone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use lapin::{
     Channel,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable, ShortString},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+    },
+    types::{FieldTable, ShortString},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    headers,
     link::Link,
-    publisher::{Outbox, REASON_HEADER},
+    publisher::Outbox,
     short,
     topology::{self, Names},
 };
-use crate::queue::{Acker, Delivery, NothingToSettle, QueueError, QueueKind, QueueSpec, kept_reason};
+use crate::queue::{Acker, Delivery, Move, NothingToSettle, QueueError, QueueKind, QueueSpec, moves::moved};
 
-/// Why RabbitMQ itself moved a message to the dead letters: that of the latest move.
-const BROKER_REASON_HEADER: &str = "x-first-death-reason";
+/// How often a receiver of a broadcast makes sure that it is still connected to it.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// A receiver's wish, from which a subscription can be made on any connection.
 #[derive(Debug)]
@@ -41,6 +44,9 @@ pub(super) struct Receiver {
 struct Subscription {
     channel: Arc<Channel>,
     consumer: lapin::Consumer,
+    /// The queue from which it reads.
+    queue: ShortString,
+    connection: Arc<lapin::Connection>,
 }
 
 /// Why a subscription does not go on.
@@ -63,7 +69,13 @@ impl Receiver {
 
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
         loop {
-            match self.hand_over(&mut subscription, &deliveries).await {
+            let (link, connection) = (self.link.clone(), subscription.connection.clone());
+            let ended = tokio::select! {
+                biased;
+                ended = self.hand_over(&mut subscription, &deliveries) => ended,
+                () = link.lost(&connection) => End::Lost,
+            };
+            match ended {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
                 End::Unwanted if self.spec.kind == QueueKind::Log => return,
                 End::Unwanted => return subscription.end().await,
@@ -101,20 +113,46 @@ impl Receiver {
                 };
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
                 let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-                let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
-                Ok(Subscription { channel: Arc::new(channel), consumer })
+                let consumer = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
+                Ok((Arc::new(channel), consumer, queue))
             }
         };
-        self.link.on_channel(&self.spec.name, "receive from", work).await
+        let ((channel, consumer, queue), connection) =
+            self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
+        Ok(Subscription { channel, consumer, queue, connection })
+    }
+
+    /// The next message, if there is one now, on a channel of its own.
+    pub(super) async fn take(&self) -> Result<Option<Delivery>, QueueError> {
+        let name = short(&self.spec.name)?;
+        let work = |channel: Channel| {
+            let name = name.clone();
+            async move {
+                let taken = channel.basic_get(name, BasicGetOptions::default()).await?;
+                Ok(taken.map(|taken| (Arc::new(channel), taken.delivery)))
+            }
+        };
+        let taken = self.link.on_channel(&self.spec.name, "take from", work).await?;
+        Ok(taken.and_then(|(channel, delivery)| self.received(channel, delivery).into_delivery()))
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
+        let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return End::Unwanted,
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
+                _ = check.tick(), if self.spec.kind == QueueKind::Broadcast => {
+                    let Ok(exchange) = short(&self.spec.name) else { return End::Unwanted };
+                    let (channel, queue) = (&subscription.channel, subscription.queue.clone());
+                    if let Err(error) = topology::subscribe_again(channel, exchange, queue).await {
+                        debug!(%error, queue = self.spec.name, "the channel is gone; subscribing again");
+                        return End::Lost;
+                    }
+                    continue;
+                }
             };
             let delivery = match delivery {
                 Some(Ok(delivery)) => delivery,
@@ -126,7 +164,7 @@ impl Receiver {
             };
             let sent = match self.spec.kind {
                 QueueKind::Log => self.hand_over_record(delivery, deliveries).await,
-                _ => deliveries.send(self.received(&subscription.channel, delivery)).await.is_ok(),
+                _ => deliveries.send(self.received(subscription.channel.clone(), delivery)).await.is_ok(),
             };
             if !sent {
                 return End::Unwanted;
@@ -143,8 +181,7 @@ impl Receiver {
         };
         // A stream begins at the chunk that holds the offset asked for, which may hold earlier ones.
         if offset >= self.next_offset {
-            let record =
-                Received { payload: data.into(), redelivered: false, offset: Some(offset), reason: None, held: None };
+            let record = Received { payload: data.into(), redelivered: false, offset: Some(offset), held: None };
             if out.send(record).await.is_err() {
                 return false;
             }
@@ -155,35 +192,28 @@ impl Receiver {
         true
     }
 
-    fn received(&self, channel: &Arc<Channel>, delivery: lapin::message::Delivery) -> Received {
+    fn received(&self, channel: Arc<Channel>, delivery: lapin::message::Delivery) -> Received {
         let lapin::message::Delivery { properties, data, acker, redelivered, .. } = delivery;
         let payload = Bytes::from(data);
-        let reason = header(&properties, REASON_HEADER).or_else(|| header(&properties, BROKER_REASON_HEADER));
-        let reason = reason.and_then(|reason| match reason {
-            AMQPValue::LongString(reason) => Some(reason.to_string()),
-            _ => None,
-        });
         let held = Held {
             acker: Some(acker),
-            _channel: channel.clone(),
+            _channel: channel,
             payload: payload.clone(),
-            dead_letters: self.spec.dead_letters(),
+            earlier: headers::earlier_deliveries(&properties).unwrap_or(u32::from(redelivered)),
+            moves: headers::moves(&properties),
+            queue: self.spec.clone(),
             outbox: self.outbox.clone(),
             link: self.link.clone(),
         };
-        Received { payload, redelivered, offset: None, reason, held: Some(held) }
+        Received { payload, redelivered, offset: None, held: Some(held) }
     }
-}
-
-fn header<'a>(properties: &'a lapin::BasicProperties, name: &str) -> Option<&'a AMQPValue> {
-    properties.headers().as_ref()?.inner().get(name)
 }
 
 impl Subscription {
     /// Stops the deliveries, and gives back those that nobody will ask for. The channel stays open as long as others are
     /// to be settled on it.
     async fn end(self) {
-        let Self { channel, mut consumer } = self;
+        let Self { channel, mut consumer, .. } = self;
         if channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.is_err() {
             return;
         }
@@ -203,7 +233,6 @@ pub(super) struct Received {
     payload: Bytes,
     redelivered: bool,
     offset: Option<u64>,
-    reason: Option<String>,
     /// What is to be settled; nothing for a record of a log.
     held: Option<Held>,
 }
@@ -211,13 +240,13 @@ pub(super) struct Received {
 impl Received {
     /// The delivery, unless its channel has gone meanwhile and it will come again.
     pub(super) fn into_delivery(self) -> Option<Delivery> {
-        let Self { payload, redelivered, offset, reason, held } = self;
-        let acker: Box<dyn Acker> = match held {
+        let Self { payload, redelivered, offset, held } = self;
+        let (earlier, moves, acker): (_, _, Box<dyn Acker>) = match held {
             Some(held) if !held.is_usable() => return None,
-            Some(held) => Box::new(held),
-            None => Box::new(NothingToSettle),
+            Some(held) => (held.earlier, held.moves.clone(), Box::new(held)),
+            None => (0, Vec::new(), Box::new(NothingToSettle)),
         };
-        Some(Delivery { payload, redelivered, offset, dead_letter_reason: reason, acker })
+        Some(Delivery { payload, redelivered, earlier, offset, moves, acker })
     }
 }
 
@@ -228,7 +257,10 @@ struct Held {
     /// Keeps the channel open.
     _channel: Arc<Channel>,
     payload: Bytes,
-    dead_letters: Option<QueueSpec>,
+    /// Earlier deliveries from this queue.
+    earlier: u32,
+    moves: Vec<Move>,
+    queue: QueueSpec,
     outbox: Outbox,
     link: Link,
 }
@@ -242,24 +274,27 @@ impl Held {
         self.acker.take().filter(lapin::Acker::usable).ok_or(QueueError::Stale)
     }
 
-    async fn publish_dead_letter(&self, spec: &QueueSpec, reason: &str) -> Result<(), QueueError> {
+    /// Publishes the message to another queue, which is made unless it exists.
+    async fn publish_to(&self, spec: &QueueSpec, reason: &str) -> Result<(), QueueError> {
         let name = short(&spec.name)?;
-        let letter = || {
+        let deliveries = self.earlier.saturating_add(1);
+        let moves = moved(self.moves.clone(), &self.queue.name, &spec.name, reason, deliveries);
+        let headers = headers::of_moves(&moves);
+        let copy = || {
             let (queue, payload) = (spec.name.as_str().into(), self.payload.clone());
-            self.outbox.publish(queue, name.clone(), payload, Some(kept_reason(reason).to_owned()))
+            self.outbox.publish(queue, name.clone(), payload, Some(headers.clone()))
         };
-        match letter().await {
+        match copy().await {
             Err(QueueError::NoSuchQueue(_)) => {}
             done => return done,
         }
-        // Somebody has deleted the dead-letter queue.
         let names = Names::of(spec)?;
         let declare = |channel: Channel| {
             let names = &names;
             async move { topology::declare(&channel, spec, names).await }
         };
         self.link.on_channel(&spec.name, "declare", declare).await?;
-        letter().await
+        copy().await
     }
 }
 
@@ -281,15 +316,24 @@ impl Acker for Held {
         settled(self.take()?.nack(give_back()).await)
     }
 
-    async fn dead_letter(mut self: Box<Self>, reason: &str) -> Result<(), QueueError> {
-        // The letter is confirmed first: whatever happens in between, the message is in one queue at least.
+    async fn move_to(mut self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError> {
+        // The copy is confirmed first: whatever happens in between, the message is in one queue at least.
         if !self.is_usable() {
             return Err(QueueError::Stale);
         }
-        if let Some(dead) = &self.dead_letters {
-            self.publish_dead_letter(dead, reason).await?;
-        }
+        self.publish_to(queue, reason).await?;
         settled(self.take()?.ack(BasicAckOptions::default()).await)
+    }
+
+    async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {
+        match self.queue.dead_letters() {
+            Some(dead) => self.move_to(&dead, reason).await,
+            None => self.ack().await,
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        !self.is_usable()
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::address::Address;
-use crate::queue::QueueError;
+use crate::queue::{Condition, QueueError};
 
 /// Pauses between attempts, without an end.
 const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
@@ -27,6 +27,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_DOUBTS: u32 = 8;
 
 /// AMQP's reply codes.
+const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
@@ -75,9 +76,43 @@ impl Link {
         }
     }
 
+    /// Waits until a connection is not the current one any more. Whoever waits for an answer on it waits for this as well:
+    /// what is sent at the moment of a loss may never be answered, not even by an error.
+    pub(super) async fn lost(&self, connection: &Arc<lapin::Connection>) {
+        let is_other = |state: &State| !matches!(state, State::Up(current) if Arc::ptr_eq(current, connection));
+        // An error means that the supervisor is gone, and the connection with it.
+        self.state.clone().wait_for(is_other).await.ok();
+    }
+
+    /// How the connection is just now.
+    pub(super) fn condition(&self) -> Condition {
+        match &*self.state.borrow() {
+            State::Up(connection) if !connection.status().connected() => Condition::Lost,
+            State::Up(connection) if connection.status().blocked() => Condition::Blocked,
+            State::Up(_) => Condition::Connected,
+            State::Down => Condition::Lost,
+            State::Closed => Condition::Closed,
+        }
+    }
+
     /// Opens a channel and works on it, again and again if the connection is lost meanwhile. `work` must be harmless to
     /// repeat. `queue` and `action` tell the user what it was about.
     pub(super) async fn on_channel<T, F, W>(&self, queue: &str, action: &str, work: W) -> Result<T, QueueError>
+    where
+        W: Fn(Channel) -> F,
+        F: Future<Output = lapin::Result<T>>,
+    {
+        let (done, _) = self.on_channel_of(queue, action, work).await?;
+        Ok(done)
+    }
+
+    /// As [`on_channel`](Self::on_channel), and returns the connection of the channel as well.
+    pub(super) async fn on_channel_of<T, F, W>(
+        &self,
+        queue: &str,
+        action: &str,
+        work: W,
+    ) -> Result<(T, Arc<lapin::Connection>), QueueError>
     where
         W: Fn(Channel) -> F,
         F: Future<Output = lapin::Result<T>>,
@@ -87,9 +122,18 @@ impl Link {
         loop {
             let connection = self.connection().await?;
             let attempt = async { work(connection.create_channel().await?).await };
-            let error = match attempt.await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
+            let attempted = tokio::select! {
+                biased;
+                attempted = attempt => Some(attempted),
+                () = self.lost(&connection) => None,
+            };
+            let error = match attempted {
+                Some(Ok(done)) => return Ok((done, connection)),
+                Some(Err(error)) => error,
+                None => {
+                    debug!(queue, action, "trying again on the next connection");
+                    continue;
+                }
             };
             doubts += u32::from(is_doubtful(&error));
             match Verdict::of(&error) {
@@ -108,6 +152,13 @@ impl Link {
         // An error means that the supervisor is gone, and the connection with it.
         self.state.clone().wait_for(|state| matches!(state, State::Closed)).await.ok();
     }
+}
+
+/// Whether the broker said that this user may not do it.
+pub(super) fn is_access_refused(error: &QueueError) -> bool {
+    let QueueError::Broker { source, .. } = error else { return false };
+    let kind = source.downcast_ref::<lapin::Error>().map(lapin::Error::kind);
+    matches!(kind, Some(ErrorKind::ProtocolError(refusal)) if refusal.get_id() == ACCESS_REFUSED)
 }
 
 /// What an error means for what was tried.

@@ -6,15 +6,18 @@
 //! - `link` supervises one connection and rebuilds it for ever,
 //! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
 //! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
+//! - `headers` says what goes with a message that is moved,
 //! - `topology` says what each kind of queue is on the broker,
-//! - `address` parses URIs, keeps the password to itself, and explains refusals.
+//! - `address` parses URIs, keeps the password to itself, and explains refusals; `tls` does it for certificates.
 //!
 //! Only this module names the client library.
 
 mod address;
 mod consumer;
+mod headers;
 mod link;
 mod publisher;
+mod tls;
 mod topology;
 
 use std::{
@@ -32,13 +35,16 @@ use futures::{
     stream::{self, BoxStream},
 };
 use lapin::{Channel, types::ShortString};
-use link::Link;
+use link::{Link, is_access_refused};
 use publisher::Outbox;
+pub use tls::TlsFiles;
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use topology::Names;
 
-use super::{Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus};
+use super::{
+    Condition, Connection, Delivery, Durability, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus,
+};
 
 /// Closing does not wait longer for the broker to delete the leases.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -50,11 +56,13 @@ pub struct AmqpOptions {
     pub durability: Durability,
     /// The name under which the broker lists the connections.
     pub name: String,
+    /// Certificates for `amqps`. They are read once.
+    pub tls: TlsFiles,
 }
 
 impl Default for AmqpOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), name: "palfrey".into() }
+        Self { durability: Durability::default(), name: "palfrey".into(), tls: TlsFiles::default() }
     }
 }
 
@@ -83,7 +91,8 @@ struct Shared {
     consuming: Link,
     publishing: Link,
     durability: Durability,
-    /// To the default exchange, which leads to the queue that the routing key names.
+    user: String,
+    /// To the exchange that leads to the queue which the routing key names.
     confirmed: Outbox,
     /// The same, without waiting.
     transient: Outbox,
@@ -102,22 +111,32 @@ impl Amqp {
     /// fails is an error; a connection that is lost later is rebuilt, however long it takes.
     ///
     /// # Errors
-    /// [`QueueError::Uri`], [`QueueError::Unreachable`], [`QueueError::AccessRefused`] or [`QueueError::NoSuchVhost`].
+    /// [`QueueError::Uri`], [`QueueError::Tls`], [`QueueError::TlsPair`], [`QueueError::Unreachable`],
+    /// [`QueueError::Untrusted`], [`QueueError::AccessRefused`] or [`QueueError::NoSuchVhost`].
     pub async fn connect(uri: &str, options: AmqpOptions) -> Result<Self, QueueError> {
-        let AmqpOptions { durability, name } = options;
-        let address = Address::parse(uri)?;
+        let AmqpOptions { durability, name, tls } = options;
+        let address = Address::parse(uri, &tls)?;
         let (closed, end) = (CancellationToken::new(), CancellationToken::new());
         // Ends the first connection should the second one fail.
         let ends = end.clone().drop_guard();
+        let user = address.user().to_owned();
         let consuming = Link::open(address.clone(), format!("{name}, consuming"), end.clone()).await?;
         let publishing = Link::open(address, format!("{name}, publishing"), end.clone()).await?;
-        let outbox = |durability| Outbox::open(publishing.clone(), ShortString::default(), durability);
+        let made = consuming
+            .on_channel(topology::EXCHANGE, "declare", async |channel| topology::declare_exchange(&channel).await);
+        match made.await {
+            // Who may not make it uses the one that is there.
+            Err(error) if !is_access_refused(&error) => return Err(error),
+            _ => {}
+        }
+        let outbox = |durability| Outbox::open(publishing.clone(), topology::EXCHANGE.into(), durability);
         let shared = Shared {
             confirmed: outbox(Durability::Confirmed),
             transient: outbox(Durability::Transient),
             consuming,
             publishing,
             durability,
+            user,
             leases: Mutex::default(),
             _closes: closed.clone().drop_guard(),
             _ends: ends,
@@ -139,7 +158,17 @@ impl Shared {
             let names = &names;
             async move { topology::declare(&channel, spec, names).await }
         };
-        self.consuming.on_channel(&spec.name, "declare", work).await
+        match self.consuming.on_channel(&spec.name, "declare", work).await {
+            // Who may not make it uses the one that is there.
+            Err(error) if is_access_refused(&error) => {
+                let work = |channel: Channel| {
+                    let names = &names;
+                    async move { topology::check(&channel, spec, names).await }
+                };
+                self.consuming.on_channel(&spec.name, "use", work).await.map_err(|_| error)
+            }
+            declared => declared,
+        }
     }
 
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
@@ -169,8 +198,9 @@ impl Shared {
 impl Connection for Amqp {
     async fn declare(&self, spec: &QueueSpec) -> Result<Arc<dyn QueueHandle>, QueueError> {
         self.shared.check_open()?;
-        if let Some(dead) = spec.dead_letters() {
-            self.shared.declare(&dead).await?;
+        // All that goes with it: those who move messages there may not be allowed to make it.
+        for beside in [spec.dead_letters(), spec.suspects(), spec.later()].into_iter().flatten() {
+            self.shared.declare(&beside).await?;
         }
         self.shared.declare(spec).await?;
         if spec.kind == QueueKind::Lease {
@@ -183,10 +213,27 @@ impl Connection for Amqp {
         Arc::new(Handle { shared: self.shared.clone(), spec: spec.clone() })
     }
 
+    fn condition(&self) -> Condition {
+        if self.shared.closed.is_cancelled() {
+            return Condition::Closed;
+        }
+        match (self.shared.consuming.condition(), self.shared.publishing.condition()) {
+            (Condition::Connected, publishing) => publishing,
+            // An alarm concerns what is published.
+            (Condition::Blocked, Condition::Connected) => Condition::Connected,
+            (Condition::Blocked, publishing) => publishing,
+            (consuming, _) => consuming,
+        }
+    }
+
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
         self.shared.check_open()?;
         self.shared.leases().remove(&spec.name);
         self.shared.delete(spec).await
+    }
+
+    fn owner(&self) -> Option<&str> {
+        Some(&self.shared.user)
     }
 
     async fn close(&self) -> Result<(), QueueError> {
@@ -207,6 +254,19 @@ impl Connection for Amqp {
 struct Handle {
     shared: Arc<Shared>,
     spec: QueueSpec,
+}
+
+impl Handle {
+    fn receiver(&self, prefetch: u16) -> Receiver {
+        Receiver {
+            link: self.shared.consuming.clone(),
+            outbox: self.shared.confirmed.clone(),
+            closed: self.shared.closed.clone(),
+            spec: self.spec.clone(),
+            prefetch: prefetch.max(1),
+            next_offset: 0,
+        }
+    }
 }
 
 #[async_trait]
@@ -237,15 +297,7 @@ impl QueueHandle for Handle {
 
     async fn consumer(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError> {
         self.shared.check_open()?;
-        let receiver = Receiver {
-            link: self.shared.consuming.clone(),
-            outbox: self.shared.confirmed.clone(),
-            closed: self.shared.closed.clone(),
-            spec: self.spec.clone(),
-            prefetch: prefetch.max(1),
-            next_offset: 0,
-        };
-        let received = receiver.start().await?;
+        let received = self.receiver(prefetch).start().await?;
         // The stream keeps the connection as long as somebody reads it.
         let state = (received, self.shared.clone());
         let deliveries = stream::unfold(state, |(mut received, shared)| async move {
@@ -256,6 +308,11 @@ impl QueueHandle for Handle {
             }
         });
         Ok(deliveries.take_until(self.shared.closed.clone().cancelled_owned()).boxed())
+    }
+
+    async fn take(&self) -> Result<Option<Delivery>, QueueError> {
+        self.shared.check_open()?;
+        self.receiver(1).take().await
     }
 
     async fn status(&self) -> Result<QueueStatus, QueueError> {

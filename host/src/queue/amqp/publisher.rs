@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use lapin::{
     BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{FieldTable, ShortString},
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
@@ -29,9 +29,6 @@ const WINDOW: usize = 1024;
 /// The pause before a message is sent again to a queue that exists and does not take it yet.
 const OPENING: Duration = Duration::from_millis(50);
 
-/// Carries the reason of a dead letter.
-pub(super) const REASON_HEADER: &str = "palfrey-reason";
-
 /// Takes messages for one exchange. Clones share its channel; when the last one is dropped, the task behind it ends.
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
@@ -45,7 +42,7 @@ struct Outgoing {
     queue: Arc<str>,
     routing_key: ShortString,
     payload: Bytes,
-    reason: Option<String>,
+    headers: Option<FieldTable>,
     done: oneshot::Sender<Result<(), QueueError>>,
 }
 
@@ -71,13 +68,13 @@ impl Outbox {
         queue: Arc<str>,
         routing_key: ShortString,
         payload: Bytes,
-        reason: Option<String>,
+        headers: Option<FieldTable>,
     ) -> Result<(), QueueError> {
         if payload.len() > MAX_MESSAGE {
             return Err(QueueError::TooLarge { size: payload.len(), limit: MAX_MESSAGE });
         }
         let (done, outcome) = oneshot::channel();
-        let message = Outgoing { queue, routing_key, payload, reason, done };
+        let message = Outgoing { queue, routing_key, payload, headers, done };
         self.messages.send(message).await.map_err(|_| QueueError::Closed)?;
         outcome.await.unwrap_or(Err(QueueError::Closed))
     }
@@ -110,15 +107,21 @@ impl Driver {
                 };
             }
             let confirmed = self.durability == Durability::Confirmed;
-            let opened = self.link.on_channel(self.exchange.as_str(), "publish to", |channel| async move {
+            let opened = self.link.on_channel_of(self.exchange.as_str(), "publish to", |channel| async move {
                 if confirmed {
                     channel.confirm_select(ConfirmSelectOptions::default()).await?;
                 }
                 Ok(channel)
             });
             match opened.await {
-                Ok(channel) => {
-                    if let Some(error) = self.drive(&channel).await {
+                Ok((channel, connection)) => {
+                    let link = self.link.clone();
+                    let ended = tokio::select! {
+                        biased;
+                        ended = self.drive(&channel) => ended,
+                        () = link.lost(&connection) => None,
+                    };
+                    if let Some(error) = ended {
                         self.give_up_if_final(&error);
                     }
                 }
@@ -186,13 +189,11 @@ impl Driver {
         let mut properties = BasicProperties::default()
             .with_message_id(id.to_string().into())
             .with_delivery_mode(if confirmed { 2 } else { 1 });
-        if let Some(reason) = &message.reason {
-            let mut headers = FieldTable::default();
-            headers.insert(REASON_HEADER.into(), AMQPValue::LongString(LongString::from(reason.as_str())));
-            properties = properties.with_headers(headers);
+        if let Some(headers) = &message.headers {
+            properties = properties.with_headers(headers.clone());
         }
         // Fanouts with nobody behind are no failure; a queue that does not exist is one.
-        let mandatory = confirmed && self.exchange.as_str().is_empty();
+        let mandatory = confirmed && self.exchange.as_str() == topology::EXCHANGE;
         let options = BasicPublishOptions { mandatory, ..Default::default() };
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());

@@ -3,9 +3,14 @@
 //! | kind | on the broker |
 //! |---|---|
 //! | tasks | quorum queue with a delivery limit; dead letters move, at least once, to a second quorum queue |
+//! | later | quorum queue in which messages expire; they move, at least once, to the queue of tasks |
 //! | lease | durable classic queue that expires. Not exclusive, or reconnecting would race the end of the old connection |
 //! | broadcast | durable fanout exchange, and for each receiver an exclusive queue that goes with it |
 //! | log | stream, and a classic queue that tells whether anything was ever appended |
+//!
+//! Every queue is bound to one topic exchange by its name, and messages go through that. The default exchange would let
+//! whoever may use it write to every queue; on a topic exchange the broker asks for each name who may send to it and who may
+//! listen to it.
 //!
 //! RabbitMQ does not tell how many messages a stream holds: what it answers is some seconds old. Reading the last chunk
 //! does, but never ends in a stream that is empty. Hence whoever is about to append for the first time puts a mark into
@@ -26,7 +31,10 @@ use lapin::{
 use uuid::Uuid;
 
 use super::short;
-use crate::queue::{DELIVERY_LIMIT, LEASE_EXPIRY, QueueError, QueueKind, QueueSpec, QueueStatus};
+use crate::queue::{DELAY, DELIVERY_LIMIT, LEASE_EXPIRY, QueueError, QueueKind, QueueSpec, QueueStatus};
+
+/// The exchange that leads to the queue which the routing key names.
+pub(super) const EXCHANGE: &str = "palfrey.topic";
 
 /// Where RabbitMQ is told the offset from which to read a stream, and tells that of a message.
 const OFFSET_HEADER: &str = "x-stream-offset";
@@ -61,6 +69,17 @@ fn arguments(spec: &QueueSpec) -> FieldTable {
                 ("x-overflow", text("reject-publish")),
             ]),
         },
+        QueueKind::Later => {
+            let delay = u32::try_from(DELAY.as_millis()).expect("the delay is a matter of seconds");
+            table([
+                ("x-queue-type", text("quorum")),
+                ("x-message-ttl", delay.into()),
+                ("x-dead-letter-exchange", text("")),
+                ("x-dead-letter-routing-key", text(&spec.comes_to().name)),
+                ("x-dead-letter-strategy", text("at-least-once")),
+                ("x-overflow", text("reject-publish")),
+            ])
+        }
         QueueKind::Lease => {
             let expiry = u32::try_from(LEASE_EXPIRY.as_millis()).expect("a lease expires within days");
             table([("x-expires", expiry.into())])
@@ -88,6 +107,27 @@ impl Names {
     }
 }
 
+/// Makes the exchange that leads to queues.
+pub(super) async fn declare_exchange(channel: &Channel) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+}
+
+async fn bind(channel: &Channel, queue: ShortString) -> lapin::Result<()> {
+    let options = QueueBindOptions::default();
+    channel.queue_bind(queue.clone(), EXCHANGE.into(), queue, options, FieldTable::default()).await
+}
+
+/// Fails if it does not exist.
+pub(super) async fn check(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
+    let name = names.queue.clone();
+    if spec.kind == QueueKind::Broadcast {
+        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        return channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await;
+    }
+    check_queue(channel, name).await.map(drop)
+}
+
 pub(super) async fn declare(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
     let name = names.queue.clone();
     if spec.kind == QueueKind::Broadcast {
@@ -98,8 +138,10 @@ pub(super) async fn declare(channel: &Channel, spec: &QueueSpec, names: &Names) 
     if let Some(begun) = &names.begun {
         let one_mark = table([("x-max-length", 1.into())]);
         channel.queue_declare(begun.clone(), options, one_mark).await?;
+        bind(channel, begun.clone()).await?;
     }
-    channel.queue_declare(name, options, arguments(spec)).await.map(drop)
+    channel.queue_declare(name.clone(), options, arguments(spec)).await?;
+    bind(channel, name).await
 }
 
 pub(super) async fn delete(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<()> {
@@ -117,8 +159,7 @@ pub(super) async fn delete(channel: &Channel, spec: &QueueSpec, names: &Names) -
 pub(super) async fn status(channel: &Channel, spec: &QueueSpec, names: &Names) -> lapin::Result<QueueStatus> {
     let name = names.queue.clone();
     if spec.kind == QueueKind::Broadcast {
-        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await?;
+        check(channel, spec, names).await?;
         return Ok(QueueStatus::default());
     }
     let queue = check_queue(channel, name.clone()).await?;
@@ -182,7 +223,18 @@ pub(super) async fn subscribe(channel: &Channel, exchange: ShortString) -> lapin
     let queue = ShortString::from(format!("palfrey.broadcast.{}", Uuid::new_v4()));
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
     channel.queue_declare(queue.clone(), options, FieldTable::default()).await?;
-    let (key, options) = (ShortString::default(), QueueBindOptions::default());
-    channel.queue_bind(queue.clone(), exchange, key, options, FieldTable::default()).await?;
+    bind_broadcast(channel, exchange, queue.clone()).await?;
     Ok(queue)
+}
+
+async fn bind_broadcast(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
+    let (key, options) = (ShortString::default(), QueueBindOptions::default());
+    channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await
+}
+
+/// Makes a broadcast again in case somebody has deleted it, of which its receivers are not told.
+pub(super) async fn subscribe_again(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(exchange.clone(), ExchangeKind::Fanout, options, FieldTable::default()).await?;
+    bind_broadcast(channel, exchange, queue).await
 }

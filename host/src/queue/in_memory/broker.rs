@@ -15,7 +15,7 @@ use super::{
     log::Log,
     shared::{Message, Shared},
 };
-use crate::queue::{QueueError, QueueKind, QueueSpec, kept_reason};
+use crate::queue::{DELAY, QueueError, QueueKind, QueueSpec, moves::moved};
 
 #[derive(Debug, Default)]
 pub(super) struct Broker {
@@ -111,26 +111,43 @@ impl Broker {
         }
     }
 
-    /// Moves a message from a queue to its dead letters; forgets it if that queue has none.
-    pub(super) fn dead_letter(&self, spec: &QueueSpec, message: Message, reason: &str) {
-        let Some(dead) = spec.dead_letters() else { return };
-        let letter =
-            Message { dead_letter_reason: Some(kept_reason(reason).to_owned()), ..Message::new(message.payload) };
+    /// Puts a message that was taken off a queue, and counts that as given back, into another one, which is made unless it
+    /// exists.
+    pub(super) fn move_message(self: &Arc<Self>, from: &QueueSpec, to: &QueueSpec, message: Message, reason: &str) {
+        let Message { payload, returned, moves } = message;
+        let moves = moved(moves, &from.name, &to.name, reason, returned);
+        self.put(to, Message { moves, ..Message::new(payload) });
+    }
+
+    /// Appends a message to a queue of tasks, or has it wait if the queue is for that.
+    pub(super) fn put(self: &Arc<Self>, to: &QueueSpec, message: Message) {
+        if to.kind == QueueKind::Later {
+            let (broker, to) = (Arc::downgrade(self), to.comes_to());
+            tokio::spawn(async move {
+                tokio::time::sleep(DELAY).await;
+                if let Some(broker) = broker.upgrade() {
+                    broker.put(&to, message);
+                }
+            });
+            return;
+        }
         let queue = {
             let mut entries = self.entries_mut();
-            entries.entry(dead.name.clone()).or_insert_with(|| Entry::new(dead, 0)).queue.clone()
+            entries.entry(to.name.clone()).or_insert_with(|| Entry::new(to.clone(), 0)).queue.clone()
         };
         if let Queue::Shared(queue) = queue {
-            queue.push(letter);
+            queue.push(message);
         }
     }
 
     /// Moves a message that was given back too often.
-    pub(super) fn dead_letter_exhausted(&self, spec: &QueueSpec, message: Message) {
-        self.dead_letter(spec, message, "delivery_limit");
+    pub(super) fn dead_letter_exhausted(self: &Arc<Self>, spec: &QueueSpec, message: Message) {
+        if let Some(dead) = spec.dead_letters() {
+            self.move_message(spec, &dead, message, "delivery_limit");
+        }
     }
 
-    fn end_session(&self, session: u64) {
+    fn end_session(self: &Arc<Self>, session: u64) {
         let leases: Vec<_> = {
             let mut entries = self.entries_mut();
             let is_lease = |entry: &Entry| entry.spec.kind == QueueKind::Lease && entry.owner == session;
@@ -161,7 +178,7 @@ impl Broker {
 impl Entry {
     fn new(spec: QueueSpec, owner: u64) -> Self {
         let queue = match spec.kind {
-            QueueKind::Tasks | QueueKind::Lease => Queue::Shared(Arc::default()),
+            QueueKind::Tasks | QueueKind::Later | QueueKind::Lease => Queue::Shared(Arc::default()),
             QueueKind::Broadcast => Queue::Fanout(Arc::default()),
             QueueKind::Log => Queue::Log(Arc::default()),
         };

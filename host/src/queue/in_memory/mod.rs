@@ -2,7 +2,8 @@
 //!
 //! It keeps every promise of the traits within one process: [`InMemory`] is a connection, its clones are the same
 //! connection, and [`InMemory::another_connection`] is what a second process would have. Messages are handed over by
-//! waking whoever waits; there is no thread or task behind it, and no bound on what a queue holds.
+//! waking whoever waits; there is no thread or task behind it but for messages that wait for [`DELAY`](super::DELAY), and no
+//! bound on what a queue holds.
 //!
 //! Start at [`InMemory`]; `broker` finds queues by name, `shared` and `log` are the two data structures.
 
@@ -13,7 +14,7 @@ mod shared;
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use async_trait::async_trait;
@@ -28,8 +29,8 @@ use shared::{Message, ReceiverId, Shared, Tag};
 use tokio::task::coop;
 
 use super::{
-    Acker, Connection, Delivery, MAX_MESSAGE, NothingToSettle, Publisher, QueueError, QueueHandle, QueueSpec,
-    QueueStatus,
+    Acker, Condition, Connection, Delivery, MAX_MESSAGE, NothingToSettle, Publisher, QueueError, QueueHandle,
+    QueueKind, QueueSpec, QueueStatus,
 };
 
 /// A connection to a broker that lives in this process, and goes away with its last connection.
@@ -85,6 +86,10 @@ impl Connection for InMemory {
         Arc::new(Handle { session: self.session.clone(), spec: spec.clone() })
     }
 
+    fn condition(&self) -> Condition {
+        if self.session.is_closed() { Condition::Closed } else { Condition::Connected }
+    }
+
     async fn delete(&self, spec: &QueueSpec) -> Result<(), QueueError> {
         self.session.check_open()?;
         self.session.broker.delete(spec);
@@ -138,6 +143,20 @@ impl QueueHandle for Handle {
         Ok(deliveries)
     }
 
+    async fn take(&self) -> Result<Option<Delivery>, QueueError> {
+        let Queue::Shared(queue) = self.find()? else { return Err(QueueError::NoSuchQueue(self.spec.name.clone())) };
+        let receiver = queue.attach(self.session.id, 1);
+        let taken = queue.poll_take(receiver, &mut Context::from_waker(Waker::noop()));
+        // It stays for what is to be settled.
+        queue.detach(receiver);
+        Ok(match taken {
+            Poll::Ready(Some((tag, message))) => {
+                Some(Held { handle: self.clone(), queue, receiver, tag }.delivery(message))
+            }
+            Poll::Ready(None) | Poll::Pending => None,
+        })
+    }
+
     async fn status(&self) -> Result<QueueStatus, QueueError> {
         Ok(match self.find()? {
             Queue::Shared(queue) => queue.status(),
@@ -155,7 +174,12 @@ impl Publisher for Handle {
         }
         // It never waits otherwise, and a loop that only publishes would keep its thread from everybody else.
         coop::consume_budget().await;
-        if self.find()?.publish(message) { Ok(()) } else { Err(QueueError::NoSuchQueue(self.spec.name.clone())) }
+        let queue = self.find()?;
+        if self.spec.kind == QueueKind::Later {
+            self.session.broker.put(&self.spec, Message::new(message));
+            return Ok(());
+        }
+        if queue.publish(message) { Ok(()) } else { Err(QueueError::NoSuchQueue(self.spec.name.clone())) }
     }
 }
 
@@ -180,10 +204,8 @@ impl Stream for Deliveries {
         let taken = ready!(self.queue.poll_take(self.receiver, cx));
         budget.made_progress();
         Poll::Ready(taken.map(|(tag, message)| {
-            let Message { payload, returned, dead_letter_reason } = message;
-            let acker = Held { handle: self.handle.clone(), queue: self.queue.clone(), receiver: self.receiver, tag };
-            let acker = Box::new(ReleaseOnDrop(Some(acker)));
-            Delivery { payload, redelivered: returned > 0, offset: None, dead_letter_reason, acker }
+            let held = Held { handle: self.handle.clone(), queue: self.queue.clone(), receiver: self.receiver, tag };
+            held.delivery(message)
         }))
     }
 }
@@ -207,6 +229,12 @@ struct Held {
 }
 
 impl Held {
+    fn delivery(self, message: Message) -> Delivery {
+        let Message { payload, returned: earlier, moves } = message;
+        let acker = Box::new(ReleaseOnDrop(Some(self)));
+        Delivery { payload, redelivered: earlier > 0, earlier, offset: None, moves, acker }
+    }
+
     fn settle(&self) -> Result<Message, QueueError> {
         self.queue.settle(self.receiver, self.tag).ok_or(QueueError::Stale)
     }
@@ -241,11 +269,19 @@ impl Acker for ReleaseOnDrop {
         self.take()?.give_back()
     }
 
-    async fn dead_letter(mut self: Box<Self>, reason: &str) -> Result<(), QueueError> {
+    async fn move_to(mut self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError> {
         let held = self.take()?;
-        let message = held.settle()?;
-        held.handle.session.broker.dead_letter(&held.handle.spec, message, reason);
+        let mut message = held.settle()?;
+        message.returned += 1;
+        held.handle.session.broker.move_message(&held.handle.spec, queue, message, reason);
         Ok(())
+    }
+
+    async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {
+        match self.0.as_ref().and_then(|held| held.handle.spec.dead_letters()) {
+            Some(dead) => self.move_to(&dead, reason).await,
+            None => self.ack().await,
+        }
     }
 }
 
@@ -280,7 +316,8 @@ impl Stream for Records {
         Poll::Ready(record.map(|payload| {
             let offset = Some(self.offset);
             self.offset += 1;
-            Delivery { payload, redelivered: false, offset, dead_letter_reason: None, acker: Box::new(NothingToSettle) }
+            let acker = Box::new(NothingToSettle);
+            Delivery { payload, redelivered: false, earlier: 0, offset, moves: Vec::new(), acker }
         }))
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
-use crate::queue::{DELIVERY_LIMIT, QueueStatus};
+use crate::{
+    queue::{DELIVERY_LIMIT, Move, QueueStatus},
+    sync::{Mutex, MutexGuard},
+};
 
 /// Messages that wait, and receivers that come for them. Receivers pull: a message is bound to nobody before it is taken,
 /// so that a receiver which is not polled keeps nothing from the others.
@@ -39,12 +41,13 @@ pub(super) struct Message {
     pub(super) payload: Bytes,
     /// How often a receiver gave it back.
     pub(super) returned: u32,
-    pub(super) dead_letter_reason: Option<String>,
+    /// From which queues it was moved.
+    pub(super) moves: Vec<Move>,
 }
 
 impl Message {
     pub(super) fn new(payload: Bytes) -> Self {
-        Self { payload, returned: 0, dead_letter_reason: None }
+        Self { payload, returned: 0, moves: Vec::new() }
     }
 }
 

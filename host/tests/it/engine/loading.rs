@@ -3,7 +3,7 @@
 use std::{error::Error, fs};
 
 use palfrey_host::{
-    engine::{Engine, EngineConfig, EngineError, LoadError},
+    engine::{CompileLimits, Engine, EngineConfig, EngineError, LoadError},
     task::Digest,
 };
 
@@ -111,7 +111,8 @@ fn a_function_that_the_contract_does_not_have_is_named() {
 #[test]
 fn a_component_over_the_limit_is_refused_with_both_sizes() {
     let wasm = wasm();
-    let config = EngineConfig { max_component_bytes: 1 << 10, ..EngineConfig::default() };
+    let compile_limits = CompileLimits { component: 1 << 10, ..CompileLimits::default() };
+    let config = EngineConfig { compile_limits, ..EngineConfig::default() };
     let error = Engine::new(&config).unwrap().load(&wasm).unwrap_err();
     assert!(matches!(error, LoadError::TooLarge { size, limit: 1024 } if size == wasm.len() as u64));
     assert!(error.to_string().contains("at most 1.0 KiB are allowed: strip it"), "{error}");
@@ -138,12 +139,28 @@ fn descriptions_that_break_a_rule_are_refused() {
     check!(&describing("nothing"), LoadError::Description(_), "no operations");
     check!(&describing("huge"), LoadError::Description(_), "has 1025 bytes, and at most 1024");
     check!(&describing("endless"), LoadError::Describe(_), "the description is too large");
+    check!(&describing("meganam"), LoadError::Description(_), "the operation's name \"xxx", "is not in kebab-case");
+    check!(&describing("many"), LoadError::Description(_), "has 10000 operations, and at most 1024");
+    check!(&describing("exit"), LoadError::Describe(_), "could not describe itself", "ended its process");
     check!(&describing("panic"), LoadError::Describe(_), "could not describe itself", "trapped");
 }
 
 #[test]
 fn a_description_that_never_comes_is_not_waited_for() {
     check!(&describing("spin"), LoadError::Describe(_), "could not describe itself", "ran longer than the limit of 5s");
+}
+
+#[test]
+fn a_description_that_would_differ_from_call_to_call_is_always_the_same() {
+    let wasm = describing("differ");
+    let describe = || engine(1).load(&wasm).unwrap().description().clone();
+    assert_eq!(describe(), describe());
+    assert_ne!(describe().version.to_string(), "0.1.0");
+}
+
+#[test]
+fn a_description_that_floods_the_log_is_cut_short_there() {
+    assert_eq!(engine(1).load(&describing("flood")).unwrap().description().name, "test-guests");
 }
 
 fn engine_in(folder: &std::path::Path) -> Result<Engine, EngineError> {

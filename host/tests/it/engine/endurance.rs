@@ -1,0 +1,79 @@
+//! Ten thousand hostile calls in a row, in a process of their own: nothing grows.
+
+use std::{fs, process::Command, time::Instant};
+
+use palfrey_host::engine::Plugin;
+
+use super::{
+    corpus::{self, Trial},
+    guests, raw,
+};
+
+/// Set in the process that is alone.
+const ALONE: &str = "PALFREY_TEST_ALONE";
+
+/// Runs one test again in a process of its own, with more in its environment, and returns what it printed.
+pub(crate) fn alone(test: &str, value: &str) -> Option<String> {
+    if std::env::var_os(ALONE).is_some() {
+        return None;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", test, "--nocapture"]).env(ALONE, value).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+    Some(stdout)
+}
+
+/// Bytes of this process in memory, and its open files.
+fn held() -> (u64, usize) {
+    let pages: u64 = fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    (pages * 4096, fs::read_dir("/proc/self/fd").unwrap().count())
+}
+
+#[test]
+fn ten_thousand_hostile_calls_leave_nothing_behind() {
+    if let Some(report) = alone("engine::endurance::ten_thousand_hostile_calls_leave_nothing_behind", "1") {
+        print!("{report}");
+        return;
+    }
+    let engine = guests::engine(2);
+    let plugin = engine.load(&guests::wasm()).unwrap();
+    let mut trials: Vec<(String, Plugin, Trial)> = Vec::new();
+    trials.extend(corpus::all().into_iter().map(|(name, trial)| (name, plugin.clone(), trial)));
+    trials.extend(raw::all(&engine).into_iter().map(|(name, plugin, trial)| (name.to_owned(), plugin, trial)));
+    let is_raw = |plugin: &Plugin| plugin.description().name == "raw";
+    let run = |(name, plugin, trial): &(String, Plugin, Trial)| {
+        trial.run(plugin, if is_raw(plugin) { "go" } else { name });
+    };
+    // Pools fill, and what is made on first use is made.
+    for _ in 0..3 {
+        trials.iter().for_each(run);
+    }
+    let (memory, files) = held();
+    println!("{:34} {:>10} {:>12}", "guest", "a call", "memory");
+    let each = 10_000_usize.div_ceil(trials.len());
+    let (mut calls, begin) = (0, Instant::now());
+    for trial in &trials {
+        let ((before, files), start) = (held(), Instant::now());
+        for _ in 0..each {
+            run(trial);
+        }
+        calls += each;
+        let took = start.elapsed() / each as u32;
+        let (after, files_after) = held();
+        let grown = after.saturating_sub(before);
+        println!("{:34} {took:>10.1?} {:>8} KiB", trial.0, grown >> 10);
+        assert_eq!(files_after, files, "{}", trial.0);
+        assert!(grown < 16 << 20, "{} leaves {grown} bytes", trial.0);
+    }
+    let (memory_after, files_after) = held();
+    let grown = memory_after.saturating_sub(memory);
+    println!(
+        "{calls} calls in {:.1?}: memory {} KiB, then {} KiB; {files} files, then {files_after}",
+        begin.elapsed(),
+        memory >> 10,
+        memory_after >> 10
+    );
+    assert_eq!(files, files_after);
+    assert!(grown < 16 << 20, "{grown} bytes more after {calls} calls");
+}

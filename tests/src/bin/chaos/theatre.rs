@@ -1,0 +1,189 @@
+//! Where the faults happen.
+
+use std::time::Duration;
+
+use palfrey_host::directive::*;
+use palfrey_rabbitmq::{Node, NodeOptions};
+use palfrey_tests::{Conduct, Deployments, Exact, Frame, Program, Proxy, Remote, Scene, soon};
+use text::{CharToString, Concat};
+use tokio::time::{Instant, sleep_until};
+
+use crate::fault::{Fault, WORKERS, Whose};
+
+/// RabbitMQ writes down within a second or so which queues there are. One that is killed before has forgotten them.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// Of each element of the map: with it a job outlives most faults on a machine with two cores.
+const WORK: u64 = 300_000;
+
+/// A broker and its workers.
+pub(crate) struct Theatre {
+    scene: Scene,
+    workers: Vec<Remote>,
+}
+
+/// Jobs under way, from their beginning to their end.
+pub(crate) struct Act {
+    program: Program,
+    exact: Exact,
+    deployments: Option<Deployments>,
+}
+
+impl Act {
+    /// Elements that the jobs have done.
+    pub(crate) fn done(&self) -> (u64, u64) {
+        self.exact.done()
+    }
+}
+
+impl Theatre {
+    pub(crate) async fn open() -> Self {
+        let scene = Scene::with_a_node(NodeOptions::new()).await;
+        scene.world().deploy(&["text", "probe-1"]).await;
+        let mut workers = Vec::new();
+        for _ in 0..WORKERS {
+            workers.push(scene.worker(&[]).await);
+        }
+        Self { scene, workers }
+    }
+
+    pub(crate) async fn begin(&self, deploys: bool) -> Act {
+        let program = self.scene.program().await;
+        let exact = Exact::start_with_work(&program.runtime, 1, WORK);
+        // Both jobs have to have begun before the version that they are to use is replaced.
+        exact.reaches(100).await;
+        let deployments = if deploys { Some(Deployments::start(self.scene.program().await)) } else { None };
+        Act { program, exact, deployments }
+    }
+
+    pub(crate) async fn end(&mut self, act: Act) {
+        let Act { program: _program, exact, deployments } = act;
+        if let Some(deployments) = deployments {
+            deployments.end().await;
+        }
+        self.replace_the_dead().await;
+        exact.finish().await;
+        self.replace_the_dead().await;
+        self.scene.is_clean(&self.workers).await;
+    }
+
+    /// A job of another program comes out right.
+    pub(crate) async fn answers(&mut self, act: &Act) {
+        self.replace_the_dead().await;
+        let text = "What happens meanwhile is nobody's business.";
+        let options = JobOptions::default().batch_size(BatchSize::Fixed(3.try_into().expect("it is not zero")));
+        let source = IndexedStream::from(text.chars().collect::<Vec<_>>()).options(options);
+        let answer = soon(source.map(&CharToString).fold(&Concat).run(&act.program.runtime)).await;
+        assert_eq!(answer.expect("the job ends well"), text);
+    }
+
+    pub(crate) async fn strike(&mut self, act: &mut Act, fault: Fault) {
+        self.replace_the_dead().await;
+        match fault {
+            Fault::Kill { worker } => {
+                let fresh = self.scene.worker(&[]).await;
+                std::mem::replace(&mut self.workers[worker], fresh).kill().await;
+            }
+            Fault::Doom { worker, moment, occasion } => {
+                let rules = format!("{moment}/text/concat=abort@{occasion}");
+                let doomed = self.scene.start_worker(&[], &rules).await;
+                std::mem::replace(&mut self.workers[worker], doomed).kill().await;
+            }
+            Fault::Stop { worker, time } => {
+                self.workers[worker].process.signal("STOP");
+                pass(time).await;
+                self.workers[worker].process.signal("CONT");
+            }
+            Fault::Terminate { worker } => {
+                let fresh = self.scene.worker(&[]).await;
+                let mut leaving = std::mem::replace(&mut self.workers[worker], fresh);
+                leaving.process.signal("TERM");
+                let code = leaving.process.ended().await;
+                assert!(code == 0 || code == ABORTED, "it ended with {code}");
+            }
+            Fault::Network { whose, conduct, time } => {
+                let network = self.network(act, whose);
+                network.conduct(conduct);
+                if conduct == Conduct::Refuse {
+                    network.cut();
+                }
+                pass(time).await;
+                network.conduct(Conduct::Forward);
+            }
+            Fault::Cut { whose, times } => {
+                for _ in 0..times {
+                    self.network(act, whose).cut();
+                    pass(Duration::from_millis(50)).await;
+                }
+            }
+            Fault::CutAt { whose, side, frame } => {
+                let network = self.network(act, whose);
+                // It may be that nothing of the kind is due: then the trap stays, and springs later.
+                let springs = network.cut_at(side, frame, 0);
+                if frame == Frame::Consume {
+                    network.cut();
+                }
+                _ = tokio::time::timeout(Duration::from_secs(1), springs).await;
+            }
+            Fault::Restart => self.scene.node(Node::restart).await,
+            Fault::Crash { time } => {
+                pass(REMEMBERED).await;
+                self.scene.node(Node::kill).await;
+                pass(time).await;
+                self.scene.node(Node::restart).await;
+            }
+            Fault::Alarm { time } => {
+                self.scene.node(|node| node.ctl(["set_vm_memory_high_watermark", "0.0001"])).await;
+                pass(time).await;
+                self.scene.node(|node| node.ctl(["set_vm_memory_high_watermark", "0.9"])).await;
+            }
+            Fault::Abandon => {
+                let (gone, jobs) = self.bystander().await;
+                gone.network.conduct(Conduct::Refuse);
+                gone.network.cut();
+                drop((jobs, gone));
+            }
+            Fault::Abort => {
+                let (program, jobs) = self.bystander().await;
+                drop(jobs);
+                // It stays until it has told everybody.
+                pass(Duration::from_millis(500)).await;
+                drop(program);
+            }
+        }
+    }
+
+    /// Another program with jobs under way.
+    async fn bystander(&self) -> (Program, Exact) {
+        let program = self.scene.program().await;
+        let exact = Exact::start(&program.runtime, 1);
+        pass(Duration::from_millis(500)).await;
+        (program, exact)
+    }
+
+    fn network<'a>(&'a self, act: &'a Act, whose: Whose) -> &'a Proxy {
+        match whose {
+            Whose::Worker(worker) => &self.workers[worker].network,
+            Whose::Program => &act.program.network,
+        }
+    }
+
+    /// Workers whose failpoints have killed them get successors.
+    async fn replace_the_dead(&mut self) {
+        for index in 0..self.workers.len() {
+            if !self.workers[index].process.is_running() {
+                let code = self.workers[index].process.ended().await;
+                assert_eq!(code, ABORTED, "a worker ended by itself:\n{}", self.workers[index].process.log());
+                self.workers[index] = self.scene.worker(&[]).await;
+            }
+        }
+    }
+}
+
+/// How a shell tells of a process that has aborted.
+const ABORTED: i32 = 128 + 6;
+
+/// Lets time pass: here it is the fault itself.
+async fn pass(time: Duration) {
+    sleep_until(Instant::now() + time).await;
+}

@@ -1,0 +1,265 @@
+//! Where things go wrong: a broker, workers and programs with a proxy in front of each, and what must be true afterwards.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use palfrey_host::{Config, Runtime};
+use palfrey_rabbitmq::{Node, NodeError, NodeOptions};
+
+use crate::{Log, Proxy, Worker, World, soon};
+
+/// What workers log here: what they do, and not what guests say a thousand times.
+const LOG: &str = "info,palfrey_host::plugin=debug,palfrey_host::worker=debug,palfrey::guest=warn";
+
+/// The line in which a worker says what it knows of the registry.
+const STATE: &str = "deployed are ";
+
+/// By then the lease of a program that is gone has expired, which takes a minute.
+const EXPIRY: Duration = Duration::from_secs(90);
+
+/// Queues that are there for good, and what goes with the connections.
+const LASTING: [&str; 2] = ["default", "palfrey."];
+
+/// A broker of which a test has a part, or all.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    world: World,
+    node: Option<Arc<Node>>,
+}
+
+/// A process behind a proxy of its own.
+#[derive(Debug)]
+pub struct Remote {
+    /// What is between it and the broker.
+    pub network: Proxy,
+    /// The process.
+    pub process: Worker,
+}
+
+/// A program's runtime behind a proxy of its own.
+#[derive(Debug)]
+pub struct Program {
+    /// What is between it and the broker.
+    pub network: Proxy,
+    /// What it sends tasks with.
+    pub runtime: Arc<Runtime>,
+}
+
+/// A queue as the broker lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait.
+    pub ready: u64,
+    /// Messages that somebody holds.
+    pub unacknowledged: u64,
+}
+
+impl Scene {
+    /// A virtual host on the broker that tests share.
+    ///
+    /// # Panics
+    /// As [`World::new`].
+    pub fn new() -> Self {
+        show_the_log();
+        Self { world: World::new(), node: None }
+    }
+
+    /// A broker to be stopped and killed.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn with_a_node(options: NodeOptions) -> Self {
+        show_the_log();
+        let node = tokio::task::spawn_blocking(move || options.start()).await.expect("it does not panic");
+        let node = node.unwrap_or_else(|error| panic!("{error}"));
+        Self { world: World::at(node.uri()), node: Some(Arc::new(node)) }
+    }
+
+    /// The world without proxies.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Does something with the node that takes seconds, while everything else goes on.
+    ///
+    /// # Panics
+    /// If it fails, or the node is not the test's own.
+    pub async fn node<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&Node) -> Result<T, NodeError> + Send + 'static,
+    ) -> T {
+        let node = self.node.clone().expect("the node is the test's own");
+        let done = tokio::task::spawn_blocking(move || action(&node)).await.expect("it does not panic");
+        done.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A worker with one slot that takes tasks.
+    ///
+    /// # Panics
+    /// If it does not get that far.
+    pub async fn worker(&self, arguments: &[&str]) -> Remote {
+        let worker = self.start_worker(arguments, "").await;
+        worker.process.ready().await;
+        worker
+    }
+
+    /// A worker that has been started, with rules for its failpoints.
+    pub async fn start_worker(&self, arguments: &[&str], failpoints: &str) -> Remote {
+        let network = Proxy::to(self.world.uri()).await;
+        // The shortest that is accepted: what is silent for twice as long is gone.
+        let uri = format!("{}?heartbeat=5", network.uri());
+        let usual = ["--slots", "1", "--prefetch", "8", "--log", LOG];
+        let given = |name: &&str| !arguments.contains(name);
+        let usual = usual.chunks(2).filter(|pair| given(&pair[0])).flatten().copied();
+        let arguments: Vec<_> = usual.chain(arguments.iter().copied()).collect();
+        let process = World::at(uri).start_failing_worker(&arguments, failpoints);
+        Remote { network, process }
+    }
+
+    /// A program.
+    ///
+    /// # Panics
+    /// If it cannot connect.
+    pub async fn program(&self) -> Program {
+        let network = Proxy::to(self.world.uri()).await;
+        let uri = format!("{}?heartbeat=5", network.uri());
+        let config = Config { amqp_uri: uri.parse().expect("it is a URI"), ..self.world.config() };
+        let runtime = soon(Runtime::from_config(&config)).await.expect("the broker is there");
+        Program { network, runtime: Arc::new(runtime) }
+    }
+
+    /// The queues as they are now.
+    ///
+    /// # Panics
+    /// If the broker does not tell.
+    pub async fn queues(&self) -> Vec<Queue> {
+        let columns = ["name", "messages_ready", "messages_unacknowledged"];
+        let listed = self.ctl("list_queues", &[&["--no-table-headers"], &columns[..]].concat()).await;
+        listed.lines().map(Queue::parse).collect()
+    }
+
+    /// Deletes a queue, whoever uses it.
+    ///
+    /// # Panics
+    /// If the broker does not.
+    pub async fn delete_queue(&self, name: &str) {
+        self.ctl("delete_queue", &[name]).await;
+    }
+
+    /// Runs `rabbitmqctl` in the virtual host.
+    async fn ctl(&self, command: &str, arguments: &[&str]) -> String {
+        let uri = self.world.uri().to_owned();
+        let vhost = uri.rsplit_once('/').expect("it names a virtual host").1.replace("%2f", "/");
+        let all = [command, "--vhost", &vhost].into_iter().chain(arguments.iter().copied());
+        let all: Vec<_> = all.map(str::to_owned).collect();
+        let run = move || palfrey_rabbitmq::ctl_at(&uri, all.iter().map(String::as_str));
+        let done = tokio::task::spawn_blocking(run).await.expect("it does not panic");
+        done.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until the queues are as they should be.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn until_queues(&self, expected: &str, condition: impl Fn(&[Queue]) -> bool) {
+        // Each look takes a process a second of work: not more often than this.
+        let mut looks = tokio::time::interval(Duration::from_millis(500));
+        let mut last = Vec::new();
+        let waiting = async {
+            loop {
+                looks.tick().await;
+                last = self.queues().await;
+                if condition(&last) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(EXPIRY, waiting).await.is_err() {
+            panic!("{expected}: not so within {EXPIRY:?}: {last:#?}");
+        }
+    }
+
+    /// What must be true when all jobs are over, whatever happened: nothing waits and nothing is held in the queue of tasks,
+    /// no result queue is left behind, nothing was dead-lettered, and every worker knows what the log says.
+    ///
+    /// # Panics
+    /// If something of this does not become true.
+    pub async fn is_clean<'a>(&self, workers: impl IntoIterator<Item = &'a Remote>) {
+        let clean = |queue: &Queue| queue.is_lasting() && (!queue.holds_tasks() || queue.is_empty());
+        self.until_queues("everything is settled, and only what lasts is there", |queues| queues.iter().all(clean))
+            .await;
+        self.agrees_on_the_registry(workers).await;
+    }
+
+    /// Waits until every worker knows what the log says.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn agrees_on_the_registry<'a>(&self, workers: impl IntoIterator<Item = &'a Remote>) {
+        // Read from the start by somebody to whom nothing has happened.
+        let runtime = self.world.runtime().await;
+        let state = runtime.registry().state();
+        let expected = format!("{STATE}{state} next_offset={}", state.next_offset());
+        let knows = |log: &Log| log.last(STATE).is_some_and(|line| line == expected);
+        for worker in workers {
+            worker.process.log().until_it(&expected, knows).await;
+        }
+        soon(runtime.close()).await.expect("the broker is there");
+    }
+}
+
+/// What the programs of this process log, shown where a test fails.
+fn show_the_log() {
+    let filter = tracing_subscriber::EnvFilter::new("info,palfrey_host=debug,palfrey::guest=warn,lapin=off");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init().ok();
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Queue {
+    fn parse(line: &str) -> Self {
+        let mut columns = line.split('\t');
+        let mut next = || columns.next().unwrap_or_default();
+        let name = next().to_owned();
+        // A queue that is being deleted has no numbers.
+        let mut number = || next().parse().unwrap_or_default();
+        Self { name, ready: number(), unacknowledged: number() }
+    }
+
+    /// Whether it may be there when nothing runs.
+    pub fn is_lasting(&self) -> bool {
+        LASTING.iter().any(|lasting| self.name.starts_with(lasting))
+    }
+
+    /// Whether it carries tasks, or those that could not be processed.
+    pub fn holds_tasks(&self) -> bool {
+        self.name.starts_with("default")
+    }
+
+    /// Whether no message waits in it, and none is held.
+    pub fn is_empty(&self) -> bool {
+        self.ready == 0 && self.unacknowledged == 0
+    }
+}
+
+impl Remote {
+    /// Kills it, and waits for its end.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub async fn kill(mut self) {
+        self.process.signal("KILL");
+        assert_eq!(self.process.ended().await, 128 + 9);
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} wait, {} are held", self.name, self.ready, self.unacknowledged)
+    }
+}

@@ -1,0 +1,292 @@
+//! A soak: a worker is sent bad messages by the thousand, with good tasks in between.
+//!
+//! What must hold is checked here: every message that is no task becomes a dead letter with a reason, every task of a job that
+//! is gone is dropped, every good task is answered once, with the right answer, and the worker holds no more memory and files
+//! than before. `cargo xtask soak` runs a million.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use arith::MultiplyBy;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::{StreamExt, stream::FuturesUnordered};
+use palfrey_host::{
+    channel::{ChannelFactory, ChannelType, Settled, coordinated},
+    queue::{
+        Connection, QueueError, QueueKind, QueueSpec,
+        amqp::{Amqp, AmqpOptions},
+    },
+    task::{
+        AnyTask, AnyTaskResult, Apply, Digest, Packed, RoutingKey, Stage, TaskId, TaskOutcome,
+        wire::{Message, VERSION},
+    },
+};
+use palfrey_sdk::Serializer;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{Worker, World, component, soon};
+
+/// Bad messages for each good task.
+const BAD_FOR_A_GOOD_ONE: u64 = 100;
+/// Messages that may wait at the broker, so that it is the worker that is tested.
+const BACKLOG: u64 = 2000;
+/// Confirms that may be outstanding.
+const UNCONFIRMED: usize = 256;
+/// What a bad message has in common with any other: not more than this. Now and then there is one of [`LARGE`].
+const SMALL: u64 = 200;
+const LARGE: usize = 1 << 20;
+/// Resident memory by which a worker may differ from before: caches fill, and allocators keep what they had.
+const MEMORY_SLACK: u64 = 32 << 20;
+/// File descriptors by which it may differ: a connection that is being replaced.
+const FILE_SLACK: usize = 4;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Soaked {
+    /// Messages that are no tasks, all of them dead letters in the end.
+    pub dead: u64,
+    /// Dead letters by what is wrong with them, without the numbers in it.
+    pub reasons: BTreeMap<String, u64>,
+    /// Tasks of jobs that are gone, and tasks that had been answered: all of them dropped.
+    pub replayed: u64,
+    /// Good tasks, all of them answered once.
+    pub good: u64,
+    /// From the first message to the last answer.
+    pub time: Duration,
+    /// The worker, before the last nineteen of twenty messages and after the last.
+    pub usage: [Usage; 2],
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Bytes of resident memory.
+    pub memory: u64,
+    /// Open file descriptors.
+    pub files: usize,
+}
+
+/// Sends so many bad messages to a worker of its own.
+///
+/// # Panics
+/// If anything of what must hold does not.
+pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soaked {
+    world.deploy(&["arith"]).await;
+    // A line for each message would be a log of hundreds of megabytes.
+    let worker =
+        world.start_worker(&["--slots", "2", "--log", "palfrey_host=info,palfrey_host::worker::processing=error"]);
+    let connection = Arc::new(soon(Amqp::connect(world.uri(), AmqpOptions::default())).await.expect("a broker"));
+    let spec = QueueSpec::new("default", QueueKind::Tasks);
+    let bus = soon(connection.declare(&spec)).await.expect("the queue of tasks");
+    let publisher = soon(bus.publisher()).await.expect("a publisher");
+    let (dead_sender, mut dead) = watch::channel(0);
+    let reasons = Arc::<Mutex<BTreeMap<String, u64>>>::default();
+    let letters = count_dead_letters(connection.clone(), spec.clone(), reasons.clone(), dead_sender);
+    let letters = AbortOnDropHandle::new(tokio::spawn(letters));
+
+    let channels = ChannelFactory::new(connection.clone(), 64);
+    let tasks = channels.get::<AnyTask>(&spec.name, ChannelType::ExactlyOnce).await.expect("the channel of tasks");
+    let (job, results) = channels.issue::<AnyTaskResult>().await.expect("a channel of results");
+    let receiver = results.receiver().await.expect("a receiver");
+    let (mut sender, mut answers) = coordinated::<u64>(tasks.sender().await.expect("a sender"), receiver);
+    let digest = Digest::of(&component("arith"));
+    let gone = good_task(&RoutingKey::from("gone"), digest, 0).encode();
+
+    let largest = publisher.publish(vec![0; 129 << 20].into()).await;
+    assert!(matches!(largest, Err(QueueError::TooLarge { .. })), "a message beyond the limit is refused: {largest:?}");
+
+    let (started, warm_up) = (Instant::now(), messages / 20);
+    let (mut bad, mut replayed, mut good, mut answered) = (0, 0, 0, 0);
+    let (mut sending, mut last, mut before) = (FuturesUnordered::new(), gone.clone(), None);
+    for number in 0..messages {
+        let message = match number % 8 {
+            6 => {
+                replayed += 1;
+                // Some jobs are asked for again and again, others once.
+                let job = if number % 4 == 2 { number } else { number % 64 };
+                good_task(&RoutingKey::from(format!("gone-{job}")), digest, number).encode()
+            }
+            7 => {
+                replayed += 1;
+                last.clone()
+            }
+            _ => {
+                bad += 1;
+                no_task(number, &gone)
+            }
+        };
+        sending.push(publisher.publish(message));
+        if number % BAD_FOR_A_GOOD_ONE == 0 {
+            soon(sender.publish(good_task(&job, digest, number), number)).await.expect("a good task is sent");
+            good += 1;
+        }
+        while sending.len() >= UNCONFIRMED {
+            soon(sending.next()).await.expect("there are some").expect("a bad message is sent");
+        }
+        while good - answered > 16 {
+            last = check(soon(answers.next()).await.expect("good tasks are answered")).await;
+            answered += 1;
+        }
+        if number % 256 == 0 {
+            soon(dead.wait_for(|&dead| bad < dead + BACKLOG)).await.expect("dead letters arrive");
+            progress(number);
+        }
+        if number == warm_up {
+            before = Some(usage(&worker));
+        }
+    }
+    while let Some(sent) = soon(sending.next()).await {
+        sent.expect("a bad message is sent");
+    }
+    sender.close();
+    while let Some(answer) = soon(answers.next()).await {
+        check(answer).await;
+        answered += 1;
+    }
+    assert_eq!(answered, good, "each good task is answered once");
+    soon(dead.wait_for(|&dead| dead >= bad)).await.expect("all dead letters arrive");
+    let time = started.elapsed();
+    // One more, behind all of them: nothing is left in the queue, and the worker still works.
+    let (job, results) = channels.issue::<AnyTaskResult>().await.expect("a channel of results");
+    let receiver = results.receiver().await.expect("a receiver");
+    let (sender, mut answers) = coordinated::<u64>(tasks.sender().await.expect("a sender"), receiver);
+    soon(sender.publish(good_task(&job, digest, 7), 7)).await.expect("a last task is sent");
+    check(soon(answers.next()).await.expect("the last task is answered")).await;
+
+    assert_eq!(*dead.borrow(), bad, "nothing but bad messages becomes a dead letter");
+    drop(letters);
+    let reasons = std::mem::take(&mut *reasons.lock().expect("nothing panics while it counts"));
+    let usage = [before.expect("there are more messages than none"), usage(&worker)];
+    let [first, after] = usage;
+    assert!(after.memory <= first.memory + MEMORY_SLACK, "resident memory grew: {first} before, {after} after");
+    assert!(after.files <= first.files + FILE_SLACK, "open files grew: {first} before, {after} after");
+    Soaked { dead: bad, reasons, replayed, good, time, usage }
+}
+
+async fn count_dead_letters(
+    connection: Arc<Amqp>,
+    bus: QueueSpec,
+    reasons: Arc<Mutex<BTreeMap<String, u64>>>,
+    count: watch::Sender<u64>,
+) {
+    let dead = bus.dead_letters().expect("the queue of tasks has one");
+    let dead = connection.declare(&dead).await.expect("the queue of dead letters");
+    let mut letters = dead.consumer(500).await.expect("a consumer");
+    while let Some(letter) = letters.next().await {
+        let reason = letter.dead_letter().expect("a dead letter has a reason").reason.clone();
+        let reason = without_numbers(&reason);
+        *reasons.lock().expect("nothing panics while it counts").entry(reason).or_default() += 1;
+        letter.acker.ack().await.ok();
+        count.send_modify(|count| *count += 1);
+    }
+}
+
+fn without_numbers(text: &str) -> String {
+    let words = text.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn good_task(job: &RoutingKey, digest: Digest, number: u64) -> AnyTask {
+    let stage = Stage {
+        operation: "arith/multiply-by".parse().expect("it is an ID"),
+        digest,
+        config: Serializer::Postcard.to_bytes(&MultiplyBy(3)).expect("it is encoded"),
+        apply: Apply::Map,
+    };
+    AnyTask {
+        routing_key: job.clone(),
+        id: TaskId(number),
+        metadata: Bytes::new(),
+        serializer: Serializer::Postcard,
+        attempt: 0,
+        stages: vec![stage],
+        inputs: Packed::single(Serializer::Postcard.to_bytes(&number).expect("it is encoded")),
+    }
+}
+
+/// Checks the answer of a good task, and returns the task, to be sent again.
+async fn check(Settled { sent, result, acker }: Settled<u64>) -> Bytes {
+    let expected = Serializer::Postcard.to_bytes(&(3 * sent.tag)).expect("it is encoded");
+    match result.outcome {
+        TaskOutcome::Executed { outputs, failed } if failed.is_empty() => assert_eq!(outputs, Packed::single(expected)),
+        other => panic!("a good task became {other:?}"),
+    }
+    soon(acker.ack()).await.expect("a result is acknowledged");
+    sent.task.encode()
+}
+
+/// Bytes that are no task, another kind for each number.
+fn no_task(number: u64, task: &Bytes) -> Bytes {
+    let random = scattered(number);
+    let at = (random % task.len() as u64) as usize;
+    let bytes = match number % 8 {
+        0 if number.is_multiple_of(4096) => vec![random as u8; LARGE].into(),
+        0 => garbage(random, random % SMALL),
+        1 => task.slice(..at),
+        // The header is longer than anything could be.
+        2 => with(task, 1, &[0xff; 4]),
+        // Not one whose job and number can be read: workers hand that on for minutes, since others may understand it.
+        3 => with(task, 0, &[(random % 254 + 2) as u8, 0, 0, 0, random as u8]),
+        // A header that does not decode, and elements that are not where they should be.
+        4 => with(task, 5 + at % 40, &[0xff; 11]),
+        _ => [task, &garbage(random, 1 + random % SMALL)[..]].concat().into(),
+    };
+    if AnyTask::decode(bytes.clone()).is_err() { bytes } else { Bytes::from_static(&[VERSION + 1]) }
+}
+
+fn with(task: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
+    let mut changed = task.to_vec();
+    let end = changed.len().min(at + bytes.len());
+    changed.splice(at..end, bytes.iter().copied());
+    changed.into()
+}
+
+fn garbage(seed: u64, length: u64) -> Bytes {
+    let mut bytes = BytesMut::new();
+    (0..length / 8 + 1).for_each(|word| bytes.put_u64(scattered(seed ^ word)));
+    bytes.freeze().slice(..length as usize)
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a number that looks like any other.
+fn scattered(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What a worker holds now, as Linux tells.
+fn usage(worker: &Worker) -> Usage {
+    let process = PathBuf::from(format!("/proc/{}", worker.process()));
+    let status = std::fs::read_to_string(process.join("status")).expect("the worker runs");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+    let kibibytes: u64 = resident.trim().trim_end_matches(" kB").parse().expect("it is a number");
+    let files = std::fs::read_dir(process.join("fd")).expect("the worker runs").count();
+    Usage { memory: kibibytes << 10, files }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MiB and {} files", self.memory as f64 / (1 << 20) as f64, self.files)
+    }
+}
+
+impl fmt::Display for Soaked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dead, reasons, replayed, good, time, usage: [before, after] } = self;
+        let rate = (dead + replayed + good) as f64 / time.as_secs_f64();
+        writeln!(
+            f,
+            "{dead} bad messages became dead letters, {replayed} replayed tasks were dropped, {good} good tasks were"
+        )?;
+        writeln!(f, "answered once, in {:.1} s: {rate:.0} messages a second", time.as_secs_f64())?;
+        writeln!(f, "the worker had {before} before, and {after} after")?;
+        reasons.iter().try_for_each(|(reason, count)| writeln!(f, "{count:>9}  {reason}"))
+    }
+}

@@ -1,0 +1,55 @@
+//! The end of a worker has a limit, whatever it executes and wherever the broker is.
+
+use futures::StreamExt;
+use palfrey_host::directive::*;
+use palfrey_rabbitmq::{Node, NodeOptions};
+use palfrey_tests::{Scene, World, soon};
+use probe_1::Stamp;
+
+use crate::batches_of;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_cannot_finish_in_time_goes_to_another_one() {
+    let world = World::new();
+    let mut leaving = world.worker(&["--slots", "1", "--prefetch", "4", "--drain-timeout", "1s"]).await;
+    world.deploy(&["probe-1"]).await;
+    let runtime = world.runtime().await;
+    let source = IndexedStream::from(0..4_u64).options(batches_of(1));
+    let results = source.map(&Stamp::ENDLESS).run(&runtime).await.unwrap();
+    let job = tokio::spawn(results.collect::<Vec<_>>());
+    let first = leaving.log().until(&["stamping"]).await;
+    leaving.signal("TERM");
+    leaving.log().until(&["handing back what is not finished after 1s"]).await;
+    assert_eq!(leaving.ended().await, 0);
+    assert_eq!(leaving.log().words_after("stamping ").len(), 1, "what had not begun did not begin: {first}");
+
+    let staying = world.worker(&["--slots", "4"]).await;
+    let begun = async {
+        while staying.log().words_after("stamping ").len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(begun).await;
+    job.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_broker_is_away_ends_when_it_is_told_to() {
+    let scene = Scene::with_a_node(NodeOptions::new()).await;
+    let world = scene.world();
+    let mut idle = world.worker(&[]).await;
+    let mut busy = world.worker(&["--slots", "1", "--drain-timeout", "1s"]).await;
+    world.deploy(&["probe-1"]).await;
+    let runtime = world.runtime().await;
+    let source = IndexedStream::from(0..40_u64).options(batches_of(1));
+    let results = source.map(&Stamp { work: 200_000_000 }).run(&runtime).await.unwrap();
+    let job = tokio::spawn(results.collect::<Vec<_>>());
+    busy.log().until(&["stamping"]).await;
+    scene.node(Node::stop).await;
+    for worker in [&mut idle, &mut busy] {
+        worker.log().until(&["the connection to the broker is lost"]).await;
+        worker.signal("TERM");
+        assert_eq!(worker.ended().await, 0);
+    }
+    job.abort();
+}

@@ -1,0 +1,112 @@
+//! Passwords and keys are shown by nothing: no log at any level, no error, no command line.
+
+use std::{fs, path::Path};
+
+use palfrey_rabbitmq::Node;
+use palfrey_tests::{Ran, World, component};
+
+/// Long enough that nothing else looks like it.
+const PASSWORD: &str = "distinctive-hunter2-Zq8vXk";
+const KEY_PASSWORD: &str = "distinctive-correct-horse-9fTb";
+
+/// Everything, what the client library says included.
+const LOUD: [&str; 2] = ["--log", "trace,lapin=trace,lapin::io_loop=trace,amq_protocol=trace,amq_protocol_tcp=trace"];
+
+fn check(what: &str, text: &str, secrets: &[&str]) {
+    for secret in secrets {
+        assert!(!text.contains(secret), "{what} shows {secret}:\n{text}");
+    }
+}
+
+/// Command lines and environments of processes that were told about a file.
+fn processes(file: &str) -> Vec<String> {
+    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let all = entries.map(|path| (read(&path.join("cmdline")), read(&path.join("environ")), read(&path.join("comm"))));
+    all.filter(|(command, ..)| command.contains(file))
+        .map(|(command, environ, name)| command + &environ + &name)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_and_keys_are_shown_by_nothing() {
+    let node = tokio::task::spawn_blocking(|| {
+        let node = Node::start().unwrap();
+        node.ctl(["add_user", "carol", PASSWORD]).unwrap();
+        node.ctl(["set_permissions", "carol", ".*", ".*", ".*"]).unwrap();
+        node
+    });
+    let node = std::sync::Arc::new(node.await.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let port = node.port();
+    let password = write("password", format!("{PASSWORD}\n").as_bytes());
+    let uri = write("uri", format!("amqp://carol:{PASSWORD}@127.0.0.1:{port}/%2f\n").as_bytes());
+    let (by_password, by_uri) = (["--amqp-password-file", &*password], ["--amqp-uri-file", &*uri]);
+    let world = World::at(format!("amqp://carol@127.0.0.1:{port}/%2f"));
+    let arith = write("arith.wasm", &component("arith"));
+
+    // Keys first: what is signed is deployed below.
+    let key_password = write("key-password", KEY_PASSWORD.as_bytes());
+    let name = folder.path().join("release").to_str().unwrap().to_owned();
+    let mut said = Vec::new();
+    let mut run = async |arguments: &[&str], world: &World, code: i32| {
+        let Ran { code: ended, stdout, stderr } = world.palfrey(&[arguments, &LOUD[..]].concat()).await;
+        assert_eq!(ended, code, "{arguments:?}: {stderr}");
+        said.push((arguments.join(" "), stdout + &stderr));
+    };
+    let by_key = ["--password-file", &*key_password];
+    run(&[&["keygen", &name], &by_key[..]].concat(), &world, 0).await;
+    let key = format!("{name}.key");
+    run(&[&["sign", "--key", &key, &arith], &by_key[..]].concat(), &world, 0).await;
+    run(&["sign", "--key", &key, "--password-file", &password, &arith], &world, 2).await;
+
+    // It works.
+    let public = format!("{name}.pub");
+    let worker = world.worker(&[&["--trust", &public], &by_password[..], &LOUD[..]].concat()).await;
+    run(&[&["deploy", &arith], &by_uri[..]].concat(), &world, 0).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &world, 0).await;
+    worker.log().until(&["loaded", "arith"]).await;
+    let running = processes(&password);
+    assert!(!running.is_empty(), "the worker runs");
+    for process in running {
+        check("a process", &process, &[PASSWORD, KEY_PASSWORD]);
+    }
+
+    // And it fails, in all the ways that have something to say of the connection.
+    let at = |place: &str| World::at(format!("amqp://{place}"));
+    run(&[&["plugins"], &by_password[..]].concat(), &at(&format!("nobody@127.0.0.1:{port}/%2f")), 3).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &at(&format!("carol@127.0.0.1:{port}/nowhere")), 3).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &at("carol@127.0.0.1:1/%2f"), 3).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &World::at(format!("amqps://carol@127.0.0.1:{port}/%2f")), 3).await;
+    for text in [PASSWORD.to_owned(), format!("amqp:{PASSWORD}"), format!("http://carol:{PASSWORD}@host/")] {
+        let broken = write("broken", text.as_bytes());
+        run(&["plugins", "--amqp-uri-file", &broken], &world, 2).await;
+    }
+    let broken = write("broken", format!("{PASSWORD} \u{0}").as_bytes());
+    let binary = write("binary", &[PASSWORD.as_bytes(), &[0xff]].concat());
+    run(&["plugins", "--amqp-uri-file", &broken], &world, 2).await;
+    run(&["plugins", "--amqp-password-file", &binary], &world, 2).await;
+
+    // The connection is lost, and comes back.
+    let broker = node.clone();
+    tokio::task::spawn_blocking(move || {
+        broker.kill().unwrap();
+        broker.restart().unwrap();
+    })
+    .await
+    .unwrap();
+    worker.log().until(&["connected to the broker again"]).await;
+    said.push(("the worker".to_owned(), worker.log().to_string()));
+
+    let secret_key = fs::read_to_string(&key).unwrap();
+    let secrets = [PASSWORD, KEY_PASSWORD, secret_key.lines().nth(1).unwrap()];
+    assert!(said.len() > 10 && said.iter().any(|(_, text)| text.contains("TRACE") && text.contains("lapin")));
+    for (what, text) in &said {
+        check(what, text, &secrets);
+    }
+}

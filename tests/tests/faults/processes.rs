@@ -1,0 +1,121 @@
+//! Workers and programs die, stop and leave.
+
+use std::collections::HashSet;
+
+use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Scene};
+
+use crate::Cast;
+
+/// A worker that is killed at a moment which a failpoint makes certain, in both jobs, while somebody deploys.
+async fn killed_at(moment: &str) {
+    let scene = Scene::new();
+    scene.world().deploy(&["text", "probe-1"]).await;
+    // The fold is the same in every job; the map of this one is not that of the deployments' jobs.
+    let rules = format!("{moment}/text/concat=pause@7,{moment}/probe/stamp=pause@5");
+    let doomed = scene.start_worker(&["--slots", "2"], &rules).await;
+    doomed.process.ready().await;
+    let mut cast = Cast::with(&scene, Vec::new()).await;
+    for operation in ["text/concat", "probe/stamp"] {
+        doomed.process.log().until(&["the task goes no further", operation]).await;
+    }
+    let deployments = Deployments::start(scene.program().await);
+    doomed.kill().await;
+    cast.workers.push(scene.worker(&[]).await);
+    cast.exact.reaches(FREE).await;
+    assert!(deployments.end().await >= 4);
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_before_it_executes_costs_nothing() {
+    killed_at("before-execution").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_while_it_executes_costs_nothing() {
+    killed_at("during-execution").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_before_it_sends_a_result_costs_nothing() {
+    killed_at("before-result").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_between_the_confirm_of_a_result_and_its_ack_costs_nothing() {
+    killed_at("before-acknowledgement").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_workers_may_be_killed_and_others_take_over_that_know_nothing() {
+    let scene = Scene::new();
+    let mut cast = Cast::of(&scene, 3).await;
+    cast.exact.reaches(1000).await;
+    for worker in cast.workers.drain(..) {
+        worker.kill().await;
+    }
+    // They have compiled nothing, and are not what the dead ones were.
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = ["--slots", "3", "--prefetch", "5", "--cache-dir", folder.path().to_str().unwrap()];
+    cast.workers.push(scene.worker(&stranger).await);
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_does_late_that_was_taken_for_dead_does_no_harm() {
+    let scene = Scene::new();
+    let mut cast = Cast::of(&scene, 2).await;
+    cast.exact.reaches(1000).await;
+    cast.workers[0].process.signal("STOP");
+    // That takes what the stopped worker holds: the broker gives it to the other one when it misses the heartbeats.
+    cast.exact.reaches(FREE).await;
+    cast.workers[0].process.signal("CONT");
+    cast.workers[0].process.log().until(&["connected to the broker again"]).await;
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_executed_twice() {
+    let scene = Scene::new();
+    scene.world().deploy(&["text", "probe-1"]).await;
+    let telling = ["--log", "info,palfrey_host::plugin=debug"];
+    let (mut leaving, staying) = (scene.worker(&telling).await, scene.worker(&telling).await);
+    let mut cast = Cast::with(&scene, Vec::new()).await;
+    cast.exact.reaches(2000).await;
+    leaving.process.signal("TERM");
+    assert_eq!(leaving.process.ended().await, 0);
+    let before = leaving.process.log().words_after("stamping ");
+    cast.workers.push(staying);
+    cast.exact.release();
+    let worker = cast.workers[0].process.log().clone();
+    cast.all_is_well(&scene).await;
+    let all: Vec<_> = before.into_iter().chain(worker.words_after("stamping ")).collect();
+    assert_eq!(all.len() as u64, ELEMENTS);
+    assert_eq!(all.iter().collect::<HashSet<_>>().len() as u64, ELEMENTS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jobs_of_a_program_that_is_gone_end_and_those_of_others_are_not_disturbed() {
+    let scene = Scene::new();
+    let cast = Cast::of(&scene, 2).await;
+    let leases = async || {
+        let queues = scene.queues().await.into_iter().filter(|queue| !queue.is_lasting());
+        queues.map(|queue| queue.name).collect::<HashSet<_>>()
+    };
+    let others = leases().await;
+    let gone = scene.program().await;
+    let abandoned = Exact::start(&gone.runtime, 1);
+    abandoned.reaches(500).await;
+    // As if its machine lost its power: it says goodbye to nobody.
+    gone.network.conduct(Conduct::Refuse);
+    gone.network.cut();
+    drop((abandoned, gone));
+    cast.exact.reaches(FREE).await;
+    let left: Vec<_> = leases().await.difference(&others).cloned().collect();
+    assert_eq!(left.len(), 2, "those of its jobs: {left:?}");
+    // The broker does so after a minute, which is not waited for here.
+    for lease in left {
+        scene.delete_queue(&lease).await;
+    }
+    cast.all_is_well(&scene).await;
+}
