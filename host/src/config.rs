@@ -30,7 +30,7 @@ use crate::{
         Durability,
         amqp::{AmqpOptions, TlsFiles},
     },
-    secret::{Secret, SecretError},
+    secret::{self, ExposeSecret as _, SecretError, SecretString},
 };
 
 /// How tasks travel.
@@ -229,11 +229,11 @@ impl Config {
     /// If a file cannot be read, or holds no address.
     pub fn broker(&self) -> Result<AmqpUri, BrokerError> {
         let mut uri = match &self.amqp_uri_file {
-            Some(path) => Secret::read(path)?.expose().trim().parse()?,
+            Some(path) => secret::read(path)?.expose_secret().trim().parse()?,
             None => self.amqp_uri.clone(),
         };
         if let Some(path) = &self.amqp_password_file {
-            uri = uri.with_password(&Secret::read(path)?)?;
+            uri = uri.with_password(&secret::read(path)?)?;
         }
         Ok(uri)
     }
@@ -284,9 +284,9 @@ pub struct AmqpUri(String);
 impl AmqpUri {
     const LOCAL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 
-    fn with_password(&self, password: &Secret) -> Result<Self, InvalidAmqpUri> {
+    fn with_password(&self, password: &SecretString) -> Result<Self, InvalidAmqpUri> {
         let mut uri = url::Url::parse(&self.0).map_err(|error| InvalidAmqpUri(error.to_string()))?;
-        uri.set_password(Some(password.expose()))
+        uri.set_password(Some(password.expose_secret()))
             .map_err(|()| InvalidAmqpUri("it has no place for a password".to_owned()))?;
         Ok(Self(uri.into()))
     }

@@ -1,22 +1,11 @@
-//! What nobody may see.
+//! What nobody may see: passwords, keys, and texts that hold one.
 
 use std::{
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
-/// A password, or a text that holds one. It is printed nowhere.
-///
-/// ```
-/// use palfrey_host::secret::Secret;
-///
-/// let password = Secret::new("correct horse");
-/// assert_eq!(format!("{password:?}"), "…");
-/// assert_eq!(password.expose(), "correct horse");
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub use secrecy::{ExposeSecret, SecretString};
 
 /// The file of a secret cannot be read. What is in it is not part of the error.
 #[derive(Debug, thiserror::Error)]
@@ -26,40 +15,28 @@ pub struct SecretError {
     source: io::Error,
 }
 
-impl Secret {
-    /// Takes a text that must not be seen.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Reads a file, but for the line break at its end.
-    ///
-    /// # Errors
-    /// If it cannot be read, or is no text.
-    pub fn read(path: &Path) -> Result<Self, SecretError> {
-        let text = fs::read_to_string(path).map_err(|source| SecretError { path: path.to_owned(), source })?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(Self(text.strip_suffix('\r').unwrap_or(text).to_owned()))
-    }
-
-    /// The text, for whoever needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self::new(text))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
+/// Reads a secret from a file, but for the line break at its end.
+///
+/// ```
+/// use palfrey_host::secret::{ExposeSecret, read};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("password");
+/// # std::fs::write(&path, "correct horse\n")?;
+/// let password = read(&path)?;
+/// assert!(!format!("{password:?}").contains("horse"));
+/// assert_eq!(password.expose_secret(), "correct horse");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// If it cannot be read, or is no text.
+pub fn read(path: &Path) -> Result<SecretString, SecretError> {
+    let text = fs::read_to_string(path).map_err(|source| SecretError { path: path.to_owned(), source })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).into())
 }
 
 #[cfg(test)]
@@ -72,7 +49,7 @@ mod tests {
         let path = folder.path().join("password");
         for (text, expect) in [("hunter2", "hunter2"), ("hunter2\n", "hunter2"), ("a\nb \r\n", "a\nb "), ("", "")] {
             fs::write(&path, text).unwrap();
-            assert_eq!(Secret::read(&path).unwrap().expose(), expect);
+            assert_eq!(read(&path).unwrap().expose_secret(), expect);
         }
     }
 
@@ -81,7 +58,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         fs::write(&path, b"hunter2 \xff").unwrap();
-        let error = Secret::read(&path).unwrap_err();
+        let error = read(&path).unwrap_err();
         let text = format!("{error} {error:?} {}", std::error::Error::source(&error).unwrap());
         assert!(text.contains("cannot read the secret in") && !text.contains("hunter2"), "{text}");
     }

@@ -233,7 +233,13 @@ impl Queue {
 
     /// Whether it may be there when nothing runs.
     pub fn is_lasting(&self) -> bool {
-        LASTING.iter().any(|lasting| self.name.starts_with(lasting))
+        LASTING.iter().any(|lasting| self.name.starts_with(lasting)) && !self.is_lease()
+    }
+
+    /// Whether it is the queue of a job's results: `<user>.<32 hexadecimal digits>`.
+    fn is_lease(&self) -> bool {
+        let id = self.name.rsplit('.').next().unwrap_or_default();
+        id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
     }
 
     /// Whether it carries tasks, or those that could not be processed.

@@ -87,8 +87,8 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
     let publisher = soon(bus.publisher()).await.expect("a publisher");
     let (dead_sender, mut dead) = watch::channel(0);
     let reasons = Arc::<Mutex<BTreeMap<String, u64>>>::default();
-    let letters = count_dead_letters(connection.clone(), spec.clone(), reasons.clone(), dead_sender);
-    let letters = AbortOnDropHandle::new(tokio::spawn(letters));
+    let counter = count_dead_letters(connection.clone(), spec.clone(), reasons.clone(), dead_sender);
+    let counter = AbortOnDropHandle::new(tokio::spawn(counter));
 
     let channels = ChannelFactory::new(connection.clone(), 64);
     let tasks = channels.get::<AnyTask>(&spec.name, ChannelType::ExactlyOnce).await.expect("the channel of tasks");
@@ -160,7 +160,7 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
     check(soon(answers.next()).await.expect("the last task is answered")).await;
 
     assert_eq!(*dead.borrow(), bad, "nothing but bad messages becomes a dead letter");
-    drop(letters);
+    drop(counter);
     let reasons = std::mem::take(&mut *reasons.lock().expect("nothing panics while it counts"));
     let usage = [before.expect("there are more messages than none"), usage(&worker)];
     let [first, after] = usage;

@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::ValueHint;
-use palfrey_host::{plugin::NewKey, secret::Secret};
+use palfrey_host::{
+    plugin::NewKey,
+    secret::{self, ExposeSecret as _, SecretString},
+};
 
 use super::{Failure, output};
 
@@ -49,27 +52,27 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let password = match &args.password_file {
         _ if args.no_password => None,
-        Some(path) => Some(Secret::read(path)?),
+        Some(path) => Some(secret::read(path)?),
         None => Some(ask_twice()?),
     };
     let new = NewKey::generate(password.as_ref()).map_err(|error| Failure::Internal(error.into()))?;
-    write(&secret_path, new.secret.expose(), 0o600)?;
+    write(&secret_path, new.secret.expose_secret(), 0o600)?;
     write(&public_path, &new.public, 0o644)?;
     let (secret, public) = (secret_path.display(), public_path.display());
     output::print(&format!("key {}: {secret} signs, `palfrey worker --trust {public}` trusts it\n", new.id))
 }
 
-fn ask_twice() -> Result<Secret, Failure> {
+fn ask_twice() -> Result<SecretString, Failure> {
     let password = ask("Password for the new key: ")?;
-    if password != ask("Once more: ")? {
+    if password.expose_secret() != ask("Once more: ")?.expose_secret() {
         return Err(Failure::Password("the passwords differ".to_owned()));
     }
     Ok(password)
 }
 
 /// Asks on the terminal, which does not show what is typed.
-pub(super) fn ask(prompt: &str) -> Result<Secret, Failure> {
-    rpassword::prompt_password(prompt).map(Secret::new).map_err(|error| {
+pub(super) fn ask(prompt: &str) -> Result<SecretString, Failure> {
+    rpassword::prompt_password(prompt).map(SecretString::from).map_err(|error| {
         Failure::Password(format!(
             "there is no terminal to ask for the password ({error}): name its file with --password-file"
         ))

@@ -6,7 +6,7 @@ use clap::ValueHint;
 use palfrey_host::{
     Config,
     plugin::{KeyError, SigningKey},
-    secret::Secret,
+    secret::{self, ExposeSecret as _},
 };
 
 use super::{Failure, connection, deploy, keygen, output};
@@ -49,13 +49,13 @@ pub(super) async fn run(config: Config, args: Args) -> Result<(), Failure> {
 }
 
 fn open(args: &Args) -> Result<SigningKey, Failure> {
-    let read = Secret::read(&args.key)?;
+    let read = secret::read(&args.key)?;
     let password = match &args.password_file {
-        Some(path) => Some(Secret::read(path)?),
-        None if SigningKey::is_encrypted(read.expose()) => Some(keygen::ask("Password of the key: ")?),
+        Some(path) => Some(secret::read(path)?),
+        None if SigningKey::is_encrypted(read.expose_secret()) => Some(keygen::ask("Password of the key: ")?),
         None => None,
     };
-    SigningKey::open(read.expose(), password.as_ref()).map_err(|source| match source {
+    SigningKey::open(read.expose_secret(), password.as_ref()).map_err(|source| match source {
         KeyError::NeedsPassword | KeyError::WrongPassword => Failure::Password(source.to_string()),
         source => Failure::Key { path: args.key.clone(), source },
     })

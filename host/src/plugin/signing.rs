@@ -6,7 +6,7 @@ use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use semver::Version;
 
 use super::trust::trusted_comment;
-use crate::secret::Secret;
+use crate::secret::{ExposeSecret as _, SecretString};
 
 /// A new pair of keys, as files hold them.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct NewKey {
     /// For workers: the text of a file for [`Trust`](super::Trust).
     pub public: String,
     /// For whoever signs.
-    pub secret: Secret,
+    pub secret: SecretString,
 }
 
 impl NewKey {
@@ -24,18 +24,18 @@ impl NewKey {
     ///
     /// # Errors
     /// If the machine gives no random numbers, or no memory for the password's hash.
-    pub fn generate(password: Option<&Secret>) -> Result<Self, KeyError> {
+    pub fn generate(password: Option<&SecretString>) -> Result<Self, KeyError> {
         let (pair, comment) = match password {
             None => (KeyPair::generate_unencrypted_keypair(), "palfrey secret key"),
             Some(password) => (
-                KeyPair::generate_encrypted_keypair(Some(password.expose().to_owned())),
+                KeyPair::generate_encrypted_keypair(Some(password.expose_secret().to_owned())),
                 "palfrey encrypted secret key",
             ),
         };
         let KeyPair { pk, sk } = pair.map_err(failed)?;
         let secret = sk.to_box(Some(comment)).map_err(failed)?.into_string();
         let public = pk.to_box().map_err(failed)?.into_string();
-        Ok(Self { id: id(&pk), public, secret: Secret::new(secret) })
+        Ok(Self { id: id(&pk), public, secret: secret.into() })
     }
 }
 
@@ -44,13 +44,13 @@ impl NewKey {
 /// ```
 /// use palfrey_host::{
 ///     plugin::{NewKey, SigningKey},
-///     secret::Secret,
+///     secret::{ExposeSecret, SecretString},
 /// };
 ///
-/// let password = Secret::new("correct horse");
+/// let password = SecretString::from("correct horse");
 /// let new = NewKey::generate(Some(&password))?;
-/// assert!(SigningKey::is_encrypted(new.secret.expose()));
-/// let key = SigningKey::open(new.secret.expose(), Some(&password))?;
+/// assert!(SigningKey::is_encrypted(new.secret.expose_secret()));
+/// let key = SigningKey::open(new.secret.expose_secret(), Some(&password))?;
 /// assert_eq!(key.id(), new.id);
 /// # Ok::<(), palfrey_host::plugin::KeyError>(())
 /// ```
@@ -83,14 +83,14 @@ impl SigningKey {
     ///
     /// # Errors
     /// If it is none, or the password is missing or another one.
-    pub fn open(file: &str, password: Option<&Secret>) -> Result<Self, KeyError> {
+    pub fn open(file: &str, password: Option<&SecretString>) -> Result<Self, KeyError> {
         if let Ok(key) = Self::open_plain(file) {
             return Ok(key);
         }
         let Some(password) = password else {
             return Err(KeyError::NeedsPassword);
         };
-        let key = SecretKeyBox::from(file.to_owned()).into_secret_key(Some(password.expose().to_owned()));
+        let key = SecretKeyBox::from(file.to_owned()).into_secret_key(Some(password.expose_secret().to_owned()));
         key.map_err(|error| match error.kind() {
             minisign::ErrorKind::Verify => KeyError::WrongPassword,
             _ => KeyError::Malformed(error.to_string()),

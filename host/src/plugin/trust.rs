@@ -18,12 +18,15 @@ use semver::Version;
 /// The keys whose plugins are executed. `Default` trusts everybody.
 ///
 /// ```
-/// use palfrey_host::plugin::{NewKey, SigningKey, Trust, Untrusted};
+/// use palfrey_host::{
+///     plugin::{NewKey, SigningKey, Trust, Untrusted},
+///     secret::ExposeSecret,
+/// };
 ///
 /// let (ada, mallory) = (NewKey::generate(None)?, NewKey::generate(None)?);
 /// let trust = Trust::in_keys([("ada.pub", &ada.public)])?;
 /// let version = "1.2.0".parse()?;
-/// let sign = |key: &NewKey| SigningKey::open(key.secret.expose(), None)?.sign(b"a component", "arith", &version);
+/// let sign = |key: &NewKey| SigningKey::open(key.secret.expose_secret(), None)?.sign(b"a component", "arith", &version);
 /// trust.check(b"a component", "arith", &version, &[sign(&ada)?])?;
 ///
 /// let refusal = trust.check(b"a component", "arith", &version, &[sign(&mallory)?]).unwrap_err();

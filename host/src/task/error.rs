@@ -116,14 +116,14 @@ pub enum Cause {
         /// Executions that began, each in another process.
         attempts: u32,
     },
-    /// The program cannot read the result: it comes from a worker of another release, or is damaged.
-    UnreadableResult {
-        /// Version of the format in which it came.
-        version: u8,
-    },
     /// No worker could read the task: it was sent by a program of another release, or is damaged.
     Format {
         /// Version of the format in which it was sent.
+        version: u8,
+    },
+    /// The program cannot read the result: it comes from a worker of another release, or is damaged.
+    UnreadableResult {
+        /// Version of the format in which it came.
         version: u8,
     },
 }

@@ -51,20 +51,23 @@ mod executor;
 mod health;
 mod jobs;
 mod load;
+mod main_loop;
 mod processing;
 mod suspects;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use palfrey_sdk::Serializer;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     activity::Activity,
-    control::Control,
     processing::{PLUGIN_ROUNDS, Processing, REFUSED_ROUNDS},
 };
 pub use self::{
@@ -77,7 +80,7 @@ use crate::{
     connect::{ConnectError, connect, open_plugins},
     engine::{Engine, Limits, Plugin},
     plugin::{ComponentError, PluginError, Plugins},
-    queue::{Delivery, QueueError},
+    queue::QueueError,
     task::{
         AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, OperationId, Packed, RoutingKey, Stage, TaskId,
         TaskOutcome, WorkerReport,
@@ -91,9 +94,6 @@ const IPC_ROUTING_KEY: &str = "palfrey.ipc";
 /// How long a terminated job is remembered. A task of it that comes later is executed, finds nobody who wants its result,
 /// and terminates its job anew.
 const TERMINATED_FOR: Duration = Duration::from_secs(60);
-
-/// How long a worker that ends tries to hand back what it could not finish.
-const HANDING_BACK: Duration = Duration::from_secs(2);
 
 /// What every worker is told, and every orchestrator that has jobs.
 ///
@@ -210,6 +210,8 @@ pub struct WorkerRuntime {
     activity: Arc<Activity>,
     /// Identity of the process in results: workers on one engine are one to whoever counts slots.
     process: Arc<str>,
+    /// To all workers, once there was something to tell them.
+    ipc: Arc<OnceCell<Sender<WorkerIpc>>>,
 }
 
 impl WorkerRuntime {
@@ -242,7 +244,8 @@ impl WorkerRuntime {
         let slots = Arc::new(Semaphore::new(engine.slots()));
         let identity = new_identity();
         let (process, activity) = (identity.clone(), Arc::new(Activity::begin()));
-        Self { channels, tasks, plugins, engine, slots, drain_timeout, identity, activity, process }
+        let ipc = Arc::default();
+        Self { channels, tasks, plugins, engine, slots, drain_timeout, identity, activity, process, ipc }
     }
 
     /// Another worker on the same engine.
@@ -385,7 +388,7 @@ impl WorkerRuntime {
 
     async fn tell_all_to_terminate(&self, routing_key: &RoutingKey) -> Result<(), QueueError> {
         let terminate = WorkerIpc::Terminate { routing_key: routing_key.clone() };
-        self.get_ipc_sender().await?.publish(&terminate).await
+        self.ipc.get_or_try_init(|| self.get_ipc_sender()).await?.publish(&terminate).await
     }
 
     async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
@@ -416,107 +419,6 @@ impl WorkerRuntime {
     fn report(&self, execution: Duration) -> WorkerReport {
         let slots = u32::try_from(self.engine.slots()).unwrap_or(u32::MAX);
         WorkerReport { worker: self.process.to_string(), slots, execution }
-    }
-
-    /// Takes tasks and executes them until `shutdown` is ready, or an operator wants this worker to
-    /// [end](crate::Runtime::drain). Then no more are taken, those that have not begun are handed back, and those that run are finished, or handed back as well when [`Config::drain_timeout`] is over. Dropping the
-    /// future instead stops the guests, and the broker gives their tasks to other workers.
-    ///
-    /// # Errors
-    /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.
-    pub async fn main_loop(&self, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
-        tokio::pin!(shutdown);
-        let opened = async { Ok::<_, QueueError>((self.deliveries().await?, self.get_ipc_receiver().await?)) };
-        let (mut tasks, mut ipc) = tokio::select! {
-            biased;
-            () = &mut shutdown => return Ok(()),
-            opened = opened => opened?,
-        };
-        let processing = Processing::new(self.clone());
-        let mut reaper = tokio::time::interval(TERMINATED_FOR);
-        let mut under_way = JoinSet::new();
-        let mut control = Control::new(self, processing.clone());
-        let drain = control.drain();
-        let shutdown = async {
-            tokio::select! {
-                () = shutdown => {}
-                () = drain.cancelled() => {}
-            }
-        };
-        tokio::pin!(shutdown);
-        // A worker that was started because another one died looks for the reason before it begins with anything else.
-        let permits = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).collect();
-        under_way.spawn(processing.clone().watch_suspects(permits));
-        self.activity.enter(Phase::Taking);
-        tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => {
-                    self.activity.enter(Phase::Draining);
-                    let under_way = under_way.len().saturating_sub(1);
-                    tracing::info!(worker = %self.identity, under_way, "taking no more tasks");
-                    break;
-                }
-                message = ipc.next() => match message {
-                    // All but the one that watches for suspects are tasks.
-                    Some(message) => control.hear(message, under_way.len().saturating_sub(1)),
-                    // An error, if the connection was closed rather than the channel deleted.
-                    None => ipc = self.get_ipc_receiver().await?,
-                },
-                () = control.keep_beating() => {}
-                Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
-                _ = reaper.tick() => processing.jobs.reap(Instant::now()),
-                delivery = tasks.next() => match delivery {
-                    Some(delivery) => {
-                        let processing = processing.clone();
-                        under_way.spawn(async move { processing.receive(delivery).await });
-                    }
-                    None => {
-                        // An error, if the connection was closed rather than the queue deleted.
-                        tasks = self.deliveries().await?;
-                        tracing::warn!(bus = self.tasks.name(), "the queue of tasks was deleted; it is there again");
-                    }
-                },
-            }
-        }
-        drop(tasks);
-        processing.closing.cancel();
-        let limit = tokio::time::sleep(self.drain_timeout);
-        tokio::pin!(limit);
-        loop {
-            tokio::select! {
-                ended = under_way.join_next() => match ended {
-                    Some(ended) => check(ended),
-                    None => break,
-                },
-                Some(message) = ipc.next() => control.hear(message, under_way.len()),
-                () = control.keep_beating() => {}
-                () = &mut limit => {
-                    if processing.over.is_cancelled() {
-                        // Nothing waits for a broker that does not answer: it hands on by itself what is not settled.
-                        under_way.shutdown().await;
-                        return Ok(());
-                    }
-                    let under_way = under_way.len();
-                    tracing::warn!(under_way, "handing back what is not finished after {:?}", self.drain_timeout);
-                    processing.over.cancel();
-                    limit.as_mut().reset(Instant::now() + HANDING_BACK);
-                }
-            }
-        }
-        control.finish().await;
-        Ok(())
-    }
-
-    /// The deliveries of tasks, from a queue that is made unless it exists.
-    async fn deliveries(&self) -> Result<BoxStream<'static, Delivery>, QueueError> {
-        let connection = self.channels.connection();
-        connection.declare(self.tasks.spec()).await?;
-        if let Some(suspects) = self.tasks.spec().suspects() {
-            connection.declare(&suspects).await?;
-        }
-        self.tasks.deliveries().await
     }
 
     /// Ends the connection. Tasks that are still held go to other workers.
@@ -564,12 +466,6 @@ fn panicked(task: &AnyTask) -> TaskOutcome {
 /// The operation that speaks for a task as a whole. A task that came over a channel has stages.
 fn last_operation(task: &AnyTask) -> OperationId {
     task.stages.last().map_or_else(|| OperationId::new("none", "none"), |stage| stage.operation.clone())
-}
-
-fn check(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "processing a task panicked; it will be delivered again");
-    }
 }
 
 fn error_chain(error: &dyn std::error::Error) -> Vec<String> {

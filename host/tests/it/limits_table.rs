@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use clap::Args as _;
-use palfrey_host::{Config, engine::Limits};
+use palfrey_host::{
+    Config,
+    engine::{CompileLimits, Limits},
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -35,7 +38,7 @@ fn flags() -> BTreeMap<String, String> {
     command.get_arguments().filter_map(|it| Some((format!("--{}", it.get_long()?), value(it)))).collect()
 }
 
-/// The limits of a call, as `--limit` names them.
+/// The limits of a call and of compiling, as `--limit` and `--compile-limit` name them.
 fn limits() -> BTreeMap<String, String> {
     let Limits { memory, table_elements, time: deadline, output, log } = Limits::default();
     let values = [
@@ -45,7 +48,12 @@ fn limits() -> BTreeMap<String, String> {
         ("output", size(output)),
         ("log", size(log)),
     ];
-    values.into_iter().map(|(name, value)| (format!("--limit {name}"), value)).collect()
+    let calls = values.into_iter().map(|(name, value)| (format!("--limit {name}"), value));
+    let CompileLimits { component, time: deadline, memory, code } = CompileLimits::default();
+    let values =
+        [("component", size(component)), ("time", time(deadline)), ("memory", size(memory)), ("code", size(code))];
+    let compiling = values.into_iter().map(|(name, value)| (format!("--compile-limit {name}"), value));
+    calls.chain(compiling).collect()
 }
 
 /// The value of a constant, as people write it: `FILE NAME`, with the file below `host/src`.
@@ -54,7 +62,10 @@ fn constant(place: &str) -> String {
     let source =
         fs::read_to_string(root().join("host/src").join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     let declaration = format!("const {name}: ");
-    let line = source.lines().find(|line| line.trim_start().trim_start_matches("pub ").starts_with(&declaration));
+    let visible = |line: &str| line.starts_with("pub") && line.ends_with(' ') || line.is_empty();
+    let line = source
+        .lines()
+        .find(|line| line.trim_start().split_once(&declaration).is_some_and(|(before, _)| visible(before)));
     let line = line.unwrap_or_else(|| panic!("{file} has no constant {name}"));
     let value = line.split_once(" = ").unwrap().1.trim_end_matches(';').replace('_', "");
     let inner = |prefix: &str| value.strip_prefix(prefix)?.strip_suffix(')')?.parse::<u64>().ok();
@@ -95,6 +106,7 @@ fn the_table_of_limits_says_what_the_code_does() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let missing: Vec<_> = flags.keys().chain(limits.keys()).filter(|name| !seen.contains(name)).collect();
     // The limits themselves are in rows of their own, named by what they limit.
-    let missing: Vec<_> = missing.into_iter().filter(|name| *name != "--limit").collect();
+    let missing: Vec<_> =
+        missing.into_iter().filter(|name| !["--limit", "--compile-limit"].contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "not in docs/LIMITS.md: {missing:?}");
 }

@@ -72,6 +72,12 @@ fn results() {
     let causes = [
         transient(RetryStrategy::Never),
         transient(RetryStrategy::Immediate { max_retries: 3 }),
+        transient(RetryStrategy::After { max_retries: 3, duration: Duration::from_millis(20) }),
+        transient(RetryStrategy::Exponential {
+            max_retries: 3,
+            min_duration: Duration::from_millis(20),
+            max_duration: Duration::from_secs(2),
+        }),
         Cause::Fatal { strategy: terminate },
         Cause::RetriesExhausted { attempts: 4, strategy: terminate },
         Cause::Panic { location: Some("src/lib.rs:1:2".into()) },
@@ -87,6 +93,7 @@ fn results() {
         Cause::Worker,
         Cause::Poison { attempts: 3 },
         Cause::Format { version: 2 },
+        Cause::UnreadableResult { version: 2 },
     ];
     let failure = |cause| ExecutionError {
         element: Some(1),

@@ -189,8 +189,9 @@ pub(crate) fn map(operation: &str, parameter: u64, inputs: Packed) -> MapOutcome
         Operation::draw_random => each(elements, |_| RandomState::new().hash_one("guests").to_string()),
         Operation::read_clock => each(elements, |_| format!("{:?}", since_epoch())),
         Operation::compute_nan => {
-            let [zero, infinity, payload] = black_box([0.0, f64::INFINITY, f64::from_bits(0xfff4_dead_beef_0001)]);
-            let nans = [zero / zero, (-infinity).sqrt(), infinity - infinity, payload + 1.0, payload * payload];
+            let [zero, none, infinity, all] = black_box([0.0, 0.0, f64::INFINITY, f64::INFINITY]);
+            let payload = black_box(f64::from_bits(0xfff4_dead_beef_0001));
+            let nans = [zero / none, (-infinity).sqrt(), infinity - all, payload + 1.0, payload * payload];
             same(elements, format!("{:x?}", nans.map(f64::to_bits)).as_bytes())
         }
     }

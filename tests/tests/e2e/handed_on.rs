@@ -43,9 +43,12 @@ async fn a_worker_that_lacks_a_component_hands_its_tasks_on_to_one_that_has_it()
     let results = source.map(&Stamp::QUICK).run(&runtime).await.unwrap();
     let job = tokio::spawn(results.into_values_sorted());
     lacking.log().until(&["handing on a task to other workers", "does not have the plugin"]).await;
-    let having = world.worker(&["--slots", "1", "--cache-dir", with]).await;
+    let mut having = world.worker(&["--slots", "1", "--cache-dir", with]).await;
     assert_eq!(soon(job).await.unwrap().unwrap(), (0..20).map(|number| (1, number)).collect::<Vec<_>>());
     assert_eq!(lacking.log().words_after("stamping ").len(), 0);
+    // Its log is complete once it has ended.
+    having.signal("TERM");
+    assert_eq!(having.ended().await, 0);
     assert_eq!(having.log().words_after("stamping ").len(), 20);
 }
 

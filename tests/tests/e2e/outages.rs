@@ -63,18 +63,33 @@ async fn a_broker_that_is_short_of_memory_is_waited_for_and_workers_say_so_once(
     let runtime = world.runtime().await;
     let (progress, mut done) = watch::channel(0);
     let options = batches_of(1).on_progress(move |progressed| _ = progress.send(progressed.done));
-    // All of it is sent at once; what is published during the shortage are results.
-    let results = IndexedStream::from(0..40_u64).options(options).map(&Stamp { work: 100_000_000 });
+    let (source, numbers) = unbounded();
+    let results = IndexedStream::from_stream(numbers).options(options).map(&Stamp { work: 100_000_000 });
     let results = results.run(&runtime).await.unwrap();
+    let mut fed = 0;
     let shortage = async {
-        done.wait_for(|&done| done >= 1).await.unwrap();
-        during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "absolute", "1MB"]).map(drop)).await;
-        worker.log().until(&["the broker takes no messages for now; publishers wait", "reason="]).await;
-        during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "0.9"]).map(drop)).await;
-        worker.log().until(&["the broker takes messages again"]).await;
+        let shortage = async {
+            during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "absolute", "1MB"]).map(drop)).await;
+            worker.log().until(&["the broker takes no messages for now; publishers wait", "reason="]).await;
+            during(&node, |node| node.ctl(["set_vm_memory_high_watermark", "0.9"]).map(drop)).await;
+            worker.log().until(&["the broker takes messages again"]).await;
+        };
+        tokio::pin!(shortage);
+        loop {
+            // Twenty tasks are at the broker whenever the shortage begins: what is published during it are results.
+            let wanted = *done.borrow_and_update() + 20;
+            (fed..wanted).for_each(|number| source.unbounded_send(number).unwrap());
+            fed = fed.max(wanted);
+            tokio::select! {
+                biased;
+                () = &mut shortage => break,
+                changed = done.changed() => changed.unwrap(),
+            }
+        }
+        source.close_channel();
     };
     let (stamped, ()) = soon(async { futures::join!(results.into_values_sorted(), shortage) }).await;
-    assert_eq!(stamped.unwrap(), (0..40).map(|number| (1, number)).collect::<Vec<_>>());
+    assert_eq!(stamped.unwrap(), (0..fed).map(|number| (1, number)).collect::<Vec<_>>());
     assert_eq!(worker.log().count(&["the broker takes no messages for now"]), 1);
     assert_eq!(worker.log().count(&["the broker takes messages again"]), 1);
 }

@@ -1,9 +1,12 @@
 //! What keeps a program from a broker, and what it is told then.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    sync::Arc,
+};
 
 use palfrey_host::queue::{
-    QueueError,
+    Connection, QueueError, QueueKind, QueueSpec,
     amqp::{Amqp, AmqpOptions},
 };
 
@@ -69,4 +72,30 @@ async fn a_connection_shows_no_password() {
     // Where both are the same, as on a node of our own, the name does not give the password away.
     assert!(!shown.contains(&format!("{user}:{password}")), "{shown}");
     assert!(user == password || !shown.contains(password), "{shown}");
+}
+
+/// The broker answers by closing the channel. A connection has 2,047 of them, and the client library loses count of some.
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_for_queues_that_do_not_exist_uses_up_no_channels() {
+    let uri = palfrey_rabbitmq::shared_vhost().unwrap();
+    let connection: Arc<dyn Connection> = Arc::new(soon(Amqp::connect(&uri, AmqpOptions::default())).await.unwrap());
+    let ask = async |connection: Arc<dyn Connection>, number: usize| {
+        let events = QueueSpec::new(format!("events-{}", number % 3), QueueKind::Broadcast);
+        let missing = connection.handle(&QueueSpec::new(format!("missing-{number}"), QueueKind::Lease));
+        let refused = soon(missing.publisher().await.unwrap().publish("result".into())).await;
+        assert!(matches!(refused, Err(QueueError::NoSuchQueue(_))), "{number}: {refused:?}");
+        let events = soon(connection.declare(&events)).await.unwrap();
+        soon(events.publisher().await.unwrap().publish("gone".into())).await.unwrap();
+    };
+    let askers = (0..4).map(|asker| {
+        let connection = connection.clone();
+        tokio::spawn(async move {
+            for number in (asker..2_200).step_by(4) {
+                ask(connection.clone(), number).await;
+            }
+        })
+    });
+    for asker in askers.collect::<Vec<_>>() {
+        asker.await.unwrap();
+    }
 }

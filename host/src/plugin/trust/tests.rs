@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     plugin::{NewKey, SigningKey},
-    secret::Secret,
+    secret::{ExposeSecret as _, SecretString},
 };
 
 const BYTES: &[u8] = b"a component";
@@ -34,7 +34,7 @@ fn version(text: &str) -> Version {
 }
 
 fn sign(key: &NewKey, plugin: &str, of: &str) -> String {
-    SigningKey::open(key.secret.expose(), None).unwrap().sign(BYTES, plugin, &version(of)).unwrap()
+    SigningKey::open(key.secret.expose_secret(), None).unwrap().sign(BYTES, plugin, &version(of)).unwrap()
 }
 
 fn trusting(keys: &[&NewKey]) -> Trust {
@@ -163,9 +163,11 @@ fn keys_are_files_or_folders_of_them() {
 
 #[test]
 fn a_secret_key_opens_with_its_password_alone_and_is_never_shown() {
-    let password = Secret::new("correct horse");
+    let password = SecretString::from("correct horse");
     let new = NewKey::generate(Some(&password)).unwrap();
-    let open = |password: Option<&str>| SigningKey::open(new.secret.expose(), password.map(Secret::new).as_ref());
+    let open = |password: Option<&str>| {
+        SigningKey::open(new.secret.expose_secret(), password.map(SecretString::from).as_ref())
+    };
     assert_eq!(open(Some("correct horse")).unwrap().id(), new.id);
     assert!(open(None).unwrap_err().to_string().contains("--password-file"));
     assert_eq!(open(Some("battery")).unwrap_err().to_string(), "this is not the password of the key");
@@ -173,6 +175,6 @@ fn a_secret_key_opens_with_its_password_alone_and_is_never_shown() {
     assert!(error.starts_with("this is no secret key of minisign"), "{error}");
 
     let shown = format!("{new:?} {:?}", open(Some("correct horse")).unwrap());
-    let secret = new.secret.expose().lines().nth(1).unwrap();
+    let secret = new.secret.expose_secret().lines().nth(1).unwrap();
     assert!(shown.contains(&new.id) && !shown.contains(secret), "{shown}");
 }

@@ -16,6 +16,10 @@ use crate::queue::QueueError;
 /// A broker that has not greeted us by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often to ask a broker that ends a connection over TLS without a word: the reset of a connection may overtake the
+/// alert that says which certificate is at fault.
+const TLS_ATTEMPTS: u32 = 5;
+
 /// In seconds. Shorter ones take a busy machine for a dead one.
 const HEARTBEAT: u16 = 10;
 const MIN_HEARTBEAT: u16 = 5;
@@ -80,26 +84,31 @@ impl Address {
 
     /// Opens a connection that does not recover by itself.
     pub(super) async fn connect(&self, name: &str) -> Result<lapin::Connection, QueueError> {
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let attempt = async {
-            // Ours is the handshake: the client library's own trusts the system's authorities as well as those that are named.
-            let tls = self.tls.clone();
-            let dial = async move |mut uri: AMQPUri, runtime| {
-                uri.scheme = AMQPScheme::AMQP;
-                let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
-                match &tls {
-                    Some(tls) => Ok(stream.into_rustls(tls, bare(&uri.authority.host)).await?),
-                    None => Ok(stream),
-                }
-            };
-            let runtime = lapin::runtime::default_runtime()?;
-            lapin::Connection::connector(self.uri.clone(), runtime, dial, properties).await
-        };
-        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.refusal(error)),
-            Err(_) => Err(self.unreachable(anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+        let mut attempts = 1;
+        loop {
+            match tokio::time::timeout(CONNECT_TIMEOUT, self.attempt(name)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) if self.tls.is_some() && is_reset(&error) && attempts < TLS_ATTEMPTS => attempts += 1,
+                Ok(Err(error)) => return Err(self.refusal(error)),
+                Err(_) => return Err(self.unreachable(anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+            }
         }
+    }
+
+    async fn attempt(&self, name: &str) -> lapin::Result<lapin::Connection> {
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        // Ours is the handshake: the client library's own trusts the system's authorities as well as those that are named.
+        let tls = self.tls.clone();
+        let dial = async move |mut uri: AMQPUri, runtime| {
+            uri.scheme = AMQPScheme::AMQP;
+            let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+            match &tls {
+                Some(tls) => Ok(stream.into_rustls(tls, bare(&uri.authority.host)).await?),
+                None => Ok(stream),
+            }
+        };
+        let runtime = lapin::runtime::default_runtime()?;
+        lapin::Connection::connector(self.uri.clone(), runtime, dial, properties).await
     }
 
     fn refusal(&self, error: lapin::Error) -> QueueError {
@@ -121,6 +130,15 @@ impl Address {
 
     fn unreachable(&self, source: anyhow::Error) -> QueueError {
         QueueError::Unreachable { address: self.to_string(), source }
+    }
+}
+
+/// Whether the connection was ended without a word, as far as has arrived.
+fn is_reset(error: &lapin::Error) -> bool {
+    use std::io::ErrorKind as Io;
+    match error.kind() {
+        ErrorKind::IOError(io) => matches!(io.kind(), Io::ConnectionReset | Io::BrokenPipe | Io::UnexpectedEof),
+        _ => false,
     }
 }
 

@@ -31,7 +31,10 @@ const CHECK: Duration = Duration::from_secs(10);
 /// A receiver's wish, from which a subscription can be made on any connection.
 #[derive(Debug)]
 pub(super) struct Receiver {
+    /// For consuming.
     pub(super) link: Link,
+    /// For what is declared on the way.
+    pub(super) asking: Link,
     pub(super) outbox: Outbox,
     pub(super) closed: CancellationToken,
     pub(super) spec: QueueSpec,
@@ -109,6 +112,11 @@ impl Receiver {
             async move {
                 let queue = match kind {
                     QueueKind::Broadcast => topology::subscribe(&channel, name).await?,
+                    QueueKind::Lease => {
+                        // A broker that was killed may have kept the queue and forgotten what leads to it.
+                        topology::bind(&channel, name.clone()).await?;
+                        name
+                    }
                     _ => name,
                 };
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -203,7 +211,7 @@ impl Receiver {
             moves: headers::moves(&properties),
             queue: self.spec.clone(),
             outbox: self.outbox.clone(),
-            link: self.link.clone(),
+            asking: self.asking.clone(),
         };
         Received { payload, redelivered, offset: None, held: Some(held) }
     }
@@ -262,7 +270,7 @@ struct Held {
     moves: Vec<Move>,
     queue: QueueSpec,
     outbox: Outbox,
-    link: Link,
+    asking: Link,
 }
 
 impl Held {
@@ -293,7 +301,7 @@ impl Held {
             let names = &names;
             async move { topology::declare(&channel, spec, names).await }
         };
-        self.link.on_channel(&spec.name, "declare", declare).await?;
+        self.asking.on_channel(&spec.name, "declare", declare).await?;
         copy().await
     }
 }

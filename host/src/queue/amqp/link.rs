@@ -22,6 +22,9 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 /// A broker that does not confirm the end by then is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Numbers of channels that are not used, so that those who ask for one at the same time do not come to the first again.
+const SPARE_CHANNELS: u16 = 128;
+
 /// How often work may end in a way that should pass, until the work is held to be the reason. The pauses amount to five
 /// seconds.
 const MAX_DOUBTS: u32 = 8;
@@ -41,6 +44,8 @@ pub(super) struct Link {
     state: watch::Receiver<State>,
     /// Tells the supervisor to look whether the connection is still there.
     suspicion: Arc<Notify>,
+    /// Tells the supervisor that the connection's numbers of channels are used up.
+    worn: Arc<Notify>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,10 +60,11 @@ impl Link {
     pub(super) async fn open(address: Address, name: String, end: CancellationToken) -> Result<Self, QueueError> {
         let connection = Arc::new(address.connect(&name).await?);
         let (state_in, state) = watch::channel(State::Up(connection.clone()));
-        let suspicion = Arc::new(Notify::new());
-        let supervisor = Supervisor { address, name, state: state_in, suspicion: suspicion.clone(), end };
+        let (suspicion, worn) = <(Arc<Notify>, Arc<Notify>)>::default();
+        let supervisor =
+            Supervisor { address, name, state: state_in, suspicion: suspicion.clone(), worn: worn.clone(), end };
         tokio::spawn(supervisor.run(connection));
-        Ok(Self { state, suspicion })
+        Ok(Self { state, suspicion, worn })
     }
 
     /// The connection, once there is one.
@@ -121,7 +127,15 @@ impl Link {
         let mut doubts = 0;
         loop {
             let connection = self.connection().await?;
-            let attempt = async { work(connection.create_channel().await?).await };
+            let attempt = async {
+                let channel = connection.create_channel().await?;
+                if !is_fresh(&channel, &connection) {
+                    self.worn.notify_one();
+                    // Until another connection takes its place.
+                    std::future::pending::<()>().await;
+                }
+                work(channel).await
+            };
             let attempted = tokio::select! {
                 biased;
                 attempted = attempt => Some(attempted),
@@ -159,6 +173,17 @@ pub(super) fn is_access_refused(error: &QueueError) -> bool {
     let QueueError::Broker { source, .. } = error else { return false };
     let kind = source.downcast_ref::<lapin::Error>().map(lapin::Error::kind);
     matches!(kind, Some(ErrorKind::ProtocolError(refusal)) if refusal.get_id() == ACCESS_REFUSED)
+}
+
+/// Whether the number of a channel was not in use before on its connection. The client library tells a channel whose number
+/// is used a second time what the broker said when it closed the first: that some other queue does not exist, for instance.
+/// Numbers are given out in their order.
+fn is_fresh(channel: &Channel, connection: &lapin::Connection) -> bool {
+    let most = match connection.configuration().channel_max() {
+        0 => u16::MAX,
+        most => most,
+    };
+    channel.id() < most.saturating_sub(SPARE_CHANNELS)
 }
 
 /// What an error means for what was tried.
@@ -206,7 +231,14 @@ struct Supervisor {
     name: String,
     state: watch::Sender<State>,
     suspicion: Arc<Notify>,
+    worn: Arc<Notify>,
     end: CancellationToken,
+}
+
+/// Why a connection is to be replaced.
+enum Over {
+    Lost,
+    Worn,
 }
 
 impl Supervisor {
@@ -214,38 +246,54 @@ impl Supervisor {
         let end = self.end.clone();
         let kept_up = async {
             loop {
-                self.until_lost(&connection).await;
-                self.state.send_replace(State::Down);
-                warn!(broker = %self.address, connection = self.name, "the connection to the broker is lost; reconnecting");
-                connection = Arc::new(self.reconnect().await);
-                info!(broker = %self.address, connection = self.name, "connected to the broker again");
-                self.state.send_replace(State::Up(connection.clone()));
+                match self.until_over(&connection).await {
+                    Over::Lost => {
+                        self.state.send_replace(State::Down);
+                        let (broker, name) = (&self.address, &self.name);
+                        warn!(%broker, connection = name, "the connection to the broker is lost; reconnecting");
+                        connection = Arc::new(self.reconnect().await);
+                        info!(%broker, connection = name, "connected to the broker again");
+                        self.state.send_replace(State::Up(connection.clone()));
+                    }
+                    Over::Worn => {
+                        let worn = std::mem::replace(&mut connection, Arc::new(self.reconnect().await));
+                        debug!(connection = self.name, "the connection has used up its channels and is replaced");
+                        self.state.send_replace(State::Up(connection.clone()));
+                        self.close(&worn).await;
+                    }
+                }
             }
         };
         tokio::select! {
             () = end.cancelled() => {}
             () = kept_up => {}
         }
+        self.close(&connection).await;
+        self.state.send_replace(State::Closed);
+    }
+
+    async fn close(&self, connection: &lapin::Connection) {
         if connection.status().connected() {
             let close = connection.close(200, "OK".into());
             if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, close).await, Ok(Ok(()))) {
                 debug!(broker = %self.address, connection = self.name, "the broker did not confirm the end");
             }
         }
-        self.state.send_replace(State::Closed);
     }
 
-    async fn until_lost(&self, connection: &lapin::Connection) {
+    async fn until_over(&self, connection: &lapin::Connection) -> Over {
         let mut events = connection.events_listener();
         while connection.status().connected() {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.report(event),
-                    None => return,
+                    None => return Over::Lost,
                 },
                 () = self.suspicion.notified() => {}
+                () = self.worn.notified() => return Over::Worn,
             }
         }
+        Over::Lost
     }
 
     fn report(&self, event: Event) {

@@ -1,8 +1,10 @@
 //! Queues on RabbitMQ (3.10 or later), over AMQP 0-9-1.
 //!
-//! [`Amqp`] holds two connections, since a broker that is short of memory or disk stops reading from those that publish,
-//! and acknowledgements have to get through all the same. What the client library could recover by itself is left off: it
-//! hides lost publishes and stale acknowledgements. Instead
+//! [`Amqp`] holds three connections. A broker that is short of memory or disk stops reading from those that publish, and
+//! acknowledgements have to get through all the same. And whatever is asked in passing, such as whether a queue exists, uses
+//! up a channel, of which a connection has some thousands: what waits for confirms or holds deliveries is not to be
+//! disturbed when that connection is replaced. What the client library could recover by itself is left off: it hides lost
+//! publishes and stale acknowledgements. Instead
 //! - `link` supervises one connection and rebuilds it for ever,
 //! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
 //! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
@@ -87,9 +89,10 @@ pub struct Amqp {
 
 #[derive(Debug)]
 struct Shared {
-    /// For everything but publishing.
     consuming: Link,
     publishing: Link,
+    /// For everything that has an end: to declare, delete, inspect.
+    asking: Link,
     durability: Durability,
     user: String,
     /// To the exchange that leads to the queue which the routing key names.
@@ -117,24 +120,27 @@ impl Amqp {
         let AmqpOptions { durability, name, tls } = options;
         let address = Address::parse(uri, &tls)?;
         let (closed, end) = (CancellationToken::new(), CancellationToken::new());
-        // Ends the first connection should the second one fail.
+        // Ends the first connections should another one fail.
         let ends = end.clone().drop_guard();
         let user = address.user().to_owned();
         let consuming = Link::open(address.clone(), format!("{name}, consuming"), end.clone()).await?;
-        let publishing = Link::open(address, format!("{name}, publishing"), end.clone()).await?;
-        let made = consuming
+        let publishing = Link::open(address.clone(), format!("{name}, publishing"), end.clone()).await?;
+        let asking = Link::open(address, format!("{name}, asking"), end.clone()).await?;
+        let made = asking
             .on_channel(topology::EXCHANGE, "declare", async |channel| topology::declare_exchange(&channel).await);
         match made.await {
             // Who may not make it uses the one that is there.
             Err(error) if !is_access_refused(&error) => return Err(error),
             _ => {}
         }
-        let outbox = |durability| Outbox::open(publishing.clone(), topology::EXCHANGE.into(), durability);
+        let outbox =
+            |durability| Outbox::open(publishing.clone(), asking.clone(), topology::EXCHANGE.into(), durability);
         let shared = Shared {
             confirmed: outbox(Durability::Confirmed),
             transient: outbox(Durability::Transient),
             consuming,
             publishing,
+            asking,
             durability,
             user,
             leases: Mutex::default(),
@@ -158,14 +164,14 @@ impl Shared {
             let names = &names;
             async move { topology::declare(&channel, spec, names).await }
         };
-        match self.consuming.on_channel(&spec.name, "declare", work).await {
+        match self.asking.on_channel(&spec.name, "declare", work).await {
             // Who may not make it uses the one that is there.
             Err(error) if is_access_refused(&error) => {
                 let work = |channel: Channel| {
                     let names = &names;
                     async move { topology::check(&channel, spec, names).await }
                 };
-                self.consuming.on_channel(&spec.name, "use", work).await.map_err(|_| error)
+                self.asking.on_channel(&spec.name, "use", work).await.map_err(|_| error)
             }
             declared => declared,
         }
@@ -177,7 +183,7 @@ impl Shared {
             let names = &names;
             async move { topology::delete(&channel, spec, names).await }
         };
-        self.consuming.on_channel(&spec.name, "delete", work).await
+        self.asking.on_channel(&spec.name, "delete", work).await
     }
 
     async fn status(&self, spec: &QueueSpec) -> Result<QueueStatus, QueueError> {
@@ -186,7 +192,7 @@ impl Shared {
             let names = &names;
             async move { topology::status(&channel, spec, names).await }
         };
-        self.consuming.on_channel(&spec.name, "inspect", work).await
+        self.asking.on_channel(&spec.name, "inspect", work).await
     }
 
     fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<String, QueueSpec>> {
@@ -245,7 +251,7 @@ impl Connection for Amqp {
         });
         tokio::time::timeout(FAREWELL, farewell).await.ok();
         self.shared.end.cancel();
-        tokio::join!(self.shared.consuming.closed(), self.shared.publishing.closed());
+        tokio::join!(self.shared.consuming.closed(), self.shared.publishing.closed(), self.shared.asking.closed());
         Ok(())
     }
 }
@@ -260,6 +266,7 @@ impl Handle {
     fn receiver(&self, prefetch: u16) -> Receiver {
         Receiver {
             link: self.shared.consuming.clone(),
+            asking: self.shared.asking.clone(),
             outbox: self.shared.confirmed.clone(),
             closed: self.shared.closed.clone(),
             spec: self.spec.clone(),
@@ -282,7 +289,8 @@ impl QueueHandle for Handle {
         let (outbox, routing_key) = match (self.spec.kind, durability) {
             // Of its own, since an exchange that does not exist costs the channel.
             (QueueKind::Broadcast, _) => {
-                (Outbox::open(self.shared.publishing.clone(), name, durability), ShortString::default())
+                let (publishing, asking) = (self.shared.publishing.clone(), self.shared.asking.clone());
+                (Outbox::open(publishing, asking, name, durability), ShortString::default())
             }
             (QueueKind::Log, _) | (_, Durability::Confirmed) => (self.shared.confirmed.clone(), name),
             (_, Durability::Transient) => (self.shared.transient.clone(), name),

@@ -54,10 +54,12 @@ impl Outgoing {
 }
 
 impl Outbox {
-    pub(super) fn open(link: Link, exchange: ShortString, durability: Durability) -> Self {
+    /// `link` is for publishing, `asking` for questions about the queues.
+    pub(super) fn open(link: Link, asking: Link, exchange: ShortString, durability: Durability) -> Self {
         let (messages, incoming) = mpsc::channel(WINDOW);
         let again = messages.downgrade();
-        let driver = Driver { link, exchange, durability, incoming, again, next_id: 0, unconfirmed: BTreeMap::new() };
+        let unconfirmed = BTreeMap::new();
+        let driver = Driver { link, asking, exchange, durability, incoming, again, next_id: 0, unconfirmed };
         tokio::spawn(driver.run());
         Self { messages }
     }
@@ -87,6 +89,7 @@ type Confirms = FuturesUnordered<BoxFuture<'static, (MessageId, lapin::Result<Co
 
 struct Driver {
     link: Link,
+    asking: Link,
     exchange: ShortString,
     durability: Durability,
     incoming: mpsc::Receiver<Outgoing>,
@@ -249,7 +252,7 @@ impl Driver {
             message.tell(outcome);
         }
         for (name, messages) in unroutable {
-            tokio::spawn(retry_unless_missing(self.link.clone(), name, messages, self.again.clone()));
+            tokio::spawn(retry_unless_missing(self.asking.clone(), name, messages, self.again.clone()));
         }
         broken
     }
@@ -274,7 +277,7 @@ impl Driver {
 /// While a broker starts, it returns messages to queues that it has and did not open yet. Asks whether the queue exists,
 /// and fails the messages or sends them again accordingly.
 async fn retry_unless_missing(
-    link: Link,
+    asking: Link,
     name: ShortString,
     messages: Vec<Outgoing>,
     again: mpsc::WeakSender<Outgoing>,
@@ -283,7 +286,7 @@ async fn retry_unless_missing(
         let name = name.clone();
         async move { topology::check_queue(&channel, name).await }
     };
-    match link.on_channel(name.as_str(), "publish to", look).await {
+    match asking.on_channel(name.as_str(), "publish to", look).await {
         Ok(_) => {
             tokio::time::sleep(OPENING).await;
             // Whoever waits for a message holds the other end as well.

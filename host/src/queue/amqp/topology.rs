@@ -113,7 +113,8 @@ pub(super) async fn declare_exchange(channel: &Channel) -> lapin::Result<()> {
     channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, options, FieldTable::default()).await
 }
 
-async fn bind(channel: &Channel, queue: ShortString) -> lapin::Result<()> {
+/// Has the exchange lead to a queue. Doing it twice is harmless.
+pub(super) async fn bind(channel: &Channel, queue: ShortString) -> lapin::Result<()> {
     let options = QueueBindOptions::default();
     channel.queue_bind(queue.clone(), EXCHANGE.into(), queue, options, FieldTable::default()).await
 }

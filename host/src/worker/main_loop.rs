@@ -1,0 +1,119 @@
+//! The loop of a worker: it takes tasks until it is to end, and then finishes or hands back what is under way.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream::BoxStream};
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{TERMINATED_FOR, WorkerIpc, WorkerRuntime, activity::Phase, control::Control, processing::Processing};
+use crate::queue::{Delivery, QueueError};
+
+/// How long a worker that ends tries to hand back what it could not finish.
+const HANDING_BACK: Duration = Duration::from_secs(2);
+
+impl WorkerRuntime {
+    /// Takes tasks and executes them until `shutdown` is ready, or an operator wants this worker to
+    /// [end](crate::Runtime::drain). Then no more are taken, those that have not begun are handed back, and those that run
+    /// are finished, or handed back as well when [`Config::drain_timeout`](crate::Config::drain_timeout) is over. Dropping
+    /// the future instead stops the guests, and the broker gives their tasks to other workers.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.
+    pub async fn main_loop(&self, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
+        tokio::pin!(shutdown);
+        let opened = async { Ok::<_, QueueError>((self.deliveries().await?, self.get_ipc_receiver().await?)) };
+        let (mut tasks, mut ipc) = tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            opened = opened => opened?,
+        };
+        let processing = Processing::new(self.clone());
+        let mut reaper = tokio::time::interval(TERMINATED_FOR);
+        let mut under_way = JoinSet::new();
+        let mut control = Control::new(self, processing.clone());
+        let drain = control.drain();
+        // A worker that was started because another one died looks for the reason before it begins with anything else.
+        let permits = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).collect();
+        under_way.spawn(processing.clone().watch_suspects(permits));
+        self.activity.enter(Phase::Taking);
+        tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = drain.cancelled() => break,
+                message = ipc.next() => match message {
+                    // All but the one that watches for suspects are tasks.
+                    Some(message) => control.hear(message, under_way.len().saturating_sub(1)),
+                    // An error, if the connection was closed rather than the channel deleted.
+                    None => ipc = self.get_ipc_receiver().await?,
+                },
+                () = control.keep_beating() => {}
+                Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
+                _ = reaper.tick() => processing.jobs.reap(Instant::now()),
+                delivery = tasks.next() => match delivery {
+                    Some(delivery) => {
+                        let processing = processing.clone();
+                        under_way.spawn(async move { processing.receive(delivery).await });
+                    }
+                    None => {
+                        // An error, if the connection was closed rather than the queue deleted.
+                        tasks = self.deliveries().await?;
+                        tracing::warn!(bus = self.tasks.name(), "the queue of tasks was deleted; it is there again");
+                    }
+                },
+            }
+        }
+        self.activity.enter(Phase::Draining);
+        let tasks_under_way = under_way.len().saturating_sub(1);
+        tracing::info!(worker = %self.identity, under_way = tasks_under_way, "taking no more tasks");
+        drop(tasks);
+        self.finish(&processing, under_way, ipc, control).await;
+        Ok(())
+    }
+
+    /// Waits for what is under way, as long as [`Config::drain_timeout`](crate::Config::drain_timeout) allows.
+    async fn finish(
+        &self,
+        processing: &Processing,
+        mut under_way: JoinSet<()>,
+        mut ipc: BoxStream<'static, WorkerIpc>,
+        mut control: Control<'_>,
+    ) {
+        processing.closing.cancel();
+        let limit = tokio::time::sleep(self.drain_timeout);
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                ended = under_way.join_next() => match ended {
+                    Some(ended) => check(ended),
+                    None => return control.finish().await,
+                },
+                Some(message) = ipc.next() => control.hear(message, under_way.len()),
+                () = control.keep_beating() => {}
+                () = &mut limit => {
+                    if processing.over.is_cancelled() {
+                        // Nothing waits for a broker that does not answer: it hands on by itself what is not settled.
+                        return under_way.shutdown().await;
+                    }
+                    let under_way = under_way.len();
+                    tracing::warn!(under_way, "handing back what is not finished after {:?}", self.drain_timeout);
+                    processing.over.cancel();
+                    limit.as_mut().reset(Instant::now() + HANDING_BACK);
+                }
+            }
+        }
+    }
+
+    /// The deliveries of tasks, from a queue that is made unless it exists, with all that goes with it.
+    async fn deliveries(&self) -> Result<BoxStream<'static, Delivery>, QueueError> {
+        self.channels.connection().declare(self.tasks.spec()).await?;
+        self.tasks.deliveries().await
+    }
+}
+
+fn check(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "processing a task panicked; it will be delivered again");
+    }
+}
