@@ -67,11 +67,13 @@ async fn a_worker_that_stands_still_does_not_hold_up_the_end_of_a_job() {
     let mut tasks = still.get_task_receiver().await.unwrap();
     let results = IndexedStream::from(0..8_u64).map(&MultiplyBy(2)).options(fixed(1)).run(&runtime).await.unwrap();
     let stands_still = async {
-        // It answers one task, so that it is heard of, and keeps the next one for ever.
+        // It answers one task, so that it is heard of as a process of its own, and keeps the next one for ever.
         let (task, acker) = tasks.next().await.unwrap();
         let (outcome, execution) = still.execute(&task, &CancellationToken::new()).await;
-        let TaskOutcome::Executed { outputs, failed } = outcome else { panic!("{outcome:?}") };
-        still.dispatch_ok(ExecutionOk { task: &task, outputs, failed, execution }).await.unwrap();
+        let report = WorkerReport { worker: "another process".to_owned(), slots: 1, execution };
+        let AnyTask { routing_key, id, metadata, serializer, .. } = task;
+        let result = AnyTaskResult { routing_key, id, metadata, serializer, report, outcome };
+        still.get_result_sender(&result.routing_key).await.unwrap().publish(&result).await.unwrap();
         acker.ack().await.unwrap();
         let kept = tasks.next().await.unwrap();
         let other = runtime.worker_in_memory().unwrap();
