@@ -1,4 +1,4 @@
-//! What a developer does every day: `cargo xtask demo`, `test`, `chaos`, `soak`, `plugins`, `simulate`.
+//! What a developer does every day: `cargo xtask demo`, `test`, `bench`, `chaos`, `soak`, `plugins`, `simulate`.
 //!
 //! It depends on next to nothing, so that it is built in seconds, and calls cargo and the programs that cargo builds.
 //! `process` runs them all and ends them all; `workspace` knows where things are; `requirements` installs what is missing.
@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod bench;
 mod chaos;
 mod demo;
 mod plugins;
@@ -34,6 +35,7 @@ Examples:
   cargo xtask demo                   what Palfrey does, in memory
   cargo xtask demo --runtime amqp    the same over RabbitMQ
   cargo xtask test                   all checks and tests
+  cargo xtask bench --quick          Palfrey beside its peers
   cargo xtask chaos                  random faults, and exact results all the same
   cargo xtask soak                   a million bad messages to a worker
   cargo xtask plugins                builds the components
@@ -47,6 +49,9 @@ enum Command {
     /// Runs all checks and tests, those against RabbitMQ included
     #[command(after_help = suite::EXAMPLES)]
     Test,
+    /// Measures Palfrey side by side with its peers, and with what the machine can do
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Options),
     /// Strikes workers, networks and broker at random while jobs run, and checks that every result is exact
     #[command(after_help = chaos::EXAMPLES)]
     Chaos(chaos::Options),
@@ -85,6 +90,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::Test => suite::run(&workspace),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Plugins => plugins::run(&workspace),
         Command::Simulate(options) => simulate::run(&workspace, &options),
