@@ -1,4 +1,4 @@
-//! What a developer does every day: `cargo xtask demo`, `test`, `chaos`, `soak`, `plugins`.
+//! What a developer does every day: `cargo xtask demo`, `test`, `bench`, `chaos`, `soak`, `plugins`, `simulate`.
 //!
 //! It depends on next to nothing, so that it is built in seconds, and calls cargo and the programs that cargo builds.
 //! `process` runs them all and ends them all; `workspace` knows where things are; `requirements` installs what is missing.
@@ -6,11 +6,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod bench;
 mod chaos;
 mod demo;
 mod plugins;
 mod process;
 mod requirements;
+mod simulate;
 mod soak;
 mod step;
 mod suite;
@@ -33,9 +35,11 @@ Examples:
   cargo xtask demo                   what Palfrey does, in memory
   cargo xtask demo --runtime amqp    the same over RabbitMQ
   cargo xtask test                   all checks and tests
+  cargo xtask bench --quick          Palfrey beside its peers
   cargo xtask chaos                  random faults, and exact results all the same
   cargo xtask soak                   a million bad messages to a worker
-  cargo xtask plugins                builds the components";
+  cargo xtask plugins                builds the components
+  cargo xtask simulate               jobs on up to 10,000 modelled workers";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -45,12 +49,18 @@ enum Command {
     /// Runs all checks and tests, those against RabbitMQ included
     #[command(after_help = suite::EXAMPLES)]
     Test,
+    /// Measures Palfrey side by side with its peers, and with what the machine can do
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Options),
     /// Strikes workers, networks and broker at random while jobs run, and checks that every result is exact
     #[command(after_help = chaos::EXAMPLES)]
     Chaos(chaos::Options),
     /// Builds all plugins, and the components that tests use, for WebAssembly
     #[command(after_help = plugins::EXAMPLES)]
     Plugins,
+    /// Simulates jobs on clusters of up to 10,000 workers, with the real decisions about batches, folds and second copies
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(simulate::Options),
     /// Sends bad messages by the million to a worker over RabbitMQ, with good tasks in between
     #[command(after_help = soak::EXAMPLES)]
     Soak(soak::Options),
@@ -80,8 +90,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Demo(options) => demo::run(&workspace, &options),
         Command::Test => suite::run(&workspace),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Plugins => plugins::run(&workspace),
+        Command::Simulate(options) => simulate::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
     }
 }

@@ -135,6 +135,18 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
         self.outlet.in_flight()
     }
 
+    /// The tasks that were sent and have no result yet.
+    pub(crate) fn unanswered(&self) -> Vec<Arc<Sent<T>>> {
+        self.outlet.shared.unanswered()
+    }
+
+    /// Sends a task a second time, under the same number: the first result counts. The other one is nobody's.
+    pub(crate) fn publish_copy(&self, task: &AnyTask) -> impl Future<Output = Result<(), QueueError>> + Send + 'static {
+        self.outlet.shared.copy();
+        let (sender, message) = (self.outlet.sender.clone(), task.encode());
+        async move { sender.publish_encoded(message).await }
+    }
+
     /// No more tasks will be sent with this sender. Closing twice is harmless.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.open, false) {

@@ -69,6 +69,16 @@ impl<S> Shared<S> {
         self.change(|record| record.senders -= 1);
     }
 
+    /// The tasks that have no result yet.
+    pub(super) fn unanswered(&self) -> Vec<Arc<S>> {
+        self.record().waiting.values().cloned().collect()
+    }
+
+    /// A task is sent a second time: one of its two results is nobody's.
+    pub(super) fn copy(&self) {
+        self.record().abandoned = true;
+    }
+
     /// Gives a task its number and waits for its result from now on.
     pub(super) fn send<M>(&self, make: impl FnOnce(TaskId) -> (S, M)) -> (TaskId, M) {
         let mut record = self.record();

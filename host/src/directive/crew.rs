@@ -36,6 +36,11 @@ impl Crew {
         self.workers.retain(|_, worker| heard - worker.heard <= patience);
     }
 
+    /// How many there are.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// How many tasks they execute at once.
     pub(crate) fn slots(&self) -> usize {
         self.workers.values().map(|worker| worker.slots).sum()

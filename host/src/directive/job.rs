@@ -3,21 +3,21 @@
 //! [`Job::advance`] waits for the next [`Event`] and handles it. It owns all state of the job; nothing is shared and no
 //! task is spawned, so that dropping the job ends it.
 
-use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    future::poll_fn,
+    ops::Range,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use palfrey_schedule::{BatchRule, COMBINING, FoldTree, Phase, Unanswered, Window, hedge_every, second_copies};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
-use super::{
-    JobError, JobOptions, JobProgress,
-    batch::{BatchRule, MAX_BYTES},
-    crew::Crew,
-    fold_tree::FoldTree,
-    plan::Plan,
-    source::Source,
-};
+use super::{JobError, JobOptions, JobProgress, crew::Crew, plan::Plan, source::Source};
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
@@ -28,15 +28,6 @@ use crate::{
     },
 };
 
-/// Tasks in flight at the least, unless it is set: enough to find out about workers that have not answered yet.
-const MIN_WINDOW: usize = 64;
-
-/// Tasks in flight for each slot: one under execution, one prefetched, and two on their way.
-const TASKS_PER_SLOT: usize = 4;
-
-/// Bytes of inputs in flight, at the most. One task is always sent.
-const MAX_BYTES_IN_FLIGHT: usize = 64 << 20;
-
 /// Which part of the job a task stands for.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
@@ -44,6 +35,7 @@ pub(crate) struct Piece {
     range: Range<u64>,
     /// What the task's inputs are.
     inputs: Inputs,
+    sent: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +47,12 @@ enum Inputs {
 }
 
 impl Piece {
+    fn new(range: Range<u64>, inputs: Inputs) -> Self {
+        Self { range, inputs, sent: Instant::now() }
+    }
+
     fn elements(range: Range<u64>) -> Self {
-        Self { range, inputs: Inputs::Elements }
+        Self::new(range, Inputs::Elements)
     }
 
     /// The elements at some positions of this piece's batch.
@@ -76,6 +72,8 @@ enum Event {
     Published(Result<(), QueueError>),
     Retry(Box<Retry>),
     Lost,
+    /// Time to look for tasks that are late.
+    Hedge,
     Stalled,
     TimedOut,
 }
@@ -110,6 +108,11 @@ pub(crate) struct Job<'a> {
     rule: BatchRule,
     crew: Crew,
     bytes_in_flight: usize,
+    /// Tasks that were sent a second time and have no result yet.
+    copied: HashSet<TaskId>,
+    /// Since when slots have had nothing to do.
+    idle_since: Option<Instant>,
+    next_hedge: Instant,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
     /// Tasks that wait for their next attempt.
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
@@ -117,7 +120,7 @@ pub(crate) struct Job<'a> {
     ready: VecDeque<(u64, Bytes)>,
     /// What ends the job, once the reader has taken the outputs that were there before.
     failure: Option<JobError>,
-    tree: FoldTree,
+    tree: FoldTree<Bytes>,
     /// The identity, if the source was empty.
     empty: Option<Bytes>,
     deadline: Option<Instant>,
@@ -157,6 +160,9 @@ impl<'a> Job<'a> {
             rule: BatchRule::new(options.batch_size),
             crew: Crew::default(),
             bytes_in_flight: 0,
+            copied: HashSet::new(),
+            idle_since: None,
+            next_hedge: Instant::now(),
             publishing: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
@@ -193,13 +199,11 @@ impl<'a> Job<'a> {
                 if let Some(result) = self.empty.take().or_else(|| self.tree.result(self.pulled).cloned()) {
                     return Ok(result);
                 }
-                if self.tree.len() == 0 {
+                if self.tree.is_empty() {
                     // The source was empty: a fold of nothing is the identity.
                     self.send(Piece::elements(0..0), Packed::default(), 0);
                 }
-                while let Some((range, partials)) = self.tree.take_run(true) {
-                    self.send_partials(range, partials);
-                }
+                self.combine(Phase::Complete { slots: self.slots() });
             }
             self.advance().await?;
         }
@@ -212,6 +216,10 @@ impl<'a> Job<'a> {
 
     fn in_flight(&self) -> usize {
         self.lease.sender.in_flight() + self.retries.len()
+    }
+
+    fn slots(&self) -> usize {
+        self.crew.slots()
     }
 
     fn folds(&self) -> bool {
@@ -241,6 +249,10 @@ impl<'a> Job<'a> {
                 Ok(())
             }
             Event::Lost => Err(self.lease.listed.why_it_ended()),
+            Event::Hedge => {
+                self.hedge();
+                Ok(())
+            }
             Event::Stalled => {
                 self.say_what_it_waits_for().await;
                 Ok(())
@@ -250,17 +262,21 @@ impl<'a> Job<'a> {
     }
 
     async fn wait(&mut self) -> Event {
-        let slots = self.crew.slots();
+        let slots = self.slots();
         let in_flight = self.in_flight();
-        let window = self.options.in_flight.map_or(MIN_WINDOW.max(TASKS_PER_SLOT * slots), usize::from);
-        let pulls = !self.source_ended && in_flight < window && self.bytes_in_flight < MAX_BYTES_IN_FLIGHT;
+        let window = Window { tasks: self.options.in_flight.map(usize::from), slots };
+        let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
+        // A second copy helps on another worker, and only slots that have nothing else to do execute it.
+        let hedge = self.source_ended && in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
+        self.idle_since = hedge.then(|| self.idle_since.unwrap_or_else(Instant::now));
+        let next_hedge = self.next_hedge;
         let stall = (!self.stalled).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, deadline, .. } = self;
 
         let pull = poll_fn(|context| {
-            while batch.len() < size && batch.byte_len() < MAX_BYTES {
+            while batch.len() < size && batch.byte_len() < window.batch_bytes() {
                 match source.poll_next_into(context, *serializer, batch) {
                     Poll::Ready(Some(Ok(()))) => *pulled += 1,
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Pulled::Failed(error)),
@@ -279,6 +295,7 @@ impl<'a> Job<'a> {
             Some(sent) = publishing.next() => Event::Published(sent),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
+            () = sleep_until(Some(next_hedge)), if hedge => Event::Hedge,
             () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
         }
     }
@@ -294,8 +311,35 @@ impl<'a> Job<'a> {
         self.send(Piece::elements(range), inputs, 0);
     }
 
-    fn send_partials(&mut self, range: Range<u64>, partials: Packed) {
-        self.send(Piece { range, inputs: Inputs::Partials }, partials, 0);
+    /// Sends partial results that are worth combining now.
+    fn combine(&mut self, phase: Phase) {
+        while let Some((range, partials)) = self.tree.take_run(phase) {
+            self.send(Piece::new(range, Inputs::Partials), partials.into_iter().collect(), 0);
+        }
+    }
+
+    /// Sends late tasks a second time, for idle slots.
+    fn hedge(&mut self) {
+        let now = Instant::now();
+        let idle_since = self.idle_since.unwrap_or(now);
+        let unanswered = self.lease.sender.unanswered();
+        self.next_hedge = now + hedge_every(unanswered.len());
+        let idle = self.slots().saturating_sub(unanswered.len() + self.copied.len());
+        let tasks = unanswered.iter().map(|sent| Unanswered {
+            id: &sent.task,
+            // Before that it may have waited for a slot.
+            age: now - sent.tag.sent.max(idle_since),
+            expected: match sent.tag.inputs {
+                Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
+                Inputs::Partials => COMBINING,
+            },
+            copied: self.copied.contains(&sent.task.id),
+        });
+        for task in second_copies(tasks, idle) {
+            tracing::debug!(job = %task.routing_key, task = %task.id, "a task is late; an idle slot executes it as well");
+            self.copied.insert(task.id);
+            self.publishing.push(Box::pin(self.lease.sender.publish_copy(task)));
+        }
     }
 
     fn send(&mut self, piece: Piece, inputs: Packed, attempt: u32) {
@@ -318,6 +362,7 @@ impl<'a> Job<'a> {
         }
         self.bytes_in_flight += task.inputs.bytes().len();
         self.progress();
+        let piece = Piece { sent: Instant::now(), ..piece };
         self.publishing.push(Box::pin(self.lease.sender.publish(task, piece)));
     }
 
@@ -327,11 +372,13 @@ impl<'a> Job<'a> {
         self.last_result = Instant::now();
         self.stalled = false;
         self.bytes_in_flight -= task.inputs.bytes().len();
+        self.copied.remove(&task.id);
         self.crew.heard(&result.report);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {
-                    self.rule.observe(task.inputs.len(), outputs.bytes().len(), result.report.execution);
+                    let (elements, output) = (task.inputs.len(), outputs.bytes().len());
+                    self.rule.observe(elements, output, result.report.execution, self.slots());
                 }
                 self.take_outputs(task, piece, &outputs, failed, &result.report)?;
             }
@@ -376,10 +423,10 @@ impl<'a> Job<'a> {
             match outputs.get(0) {
                 Some(partial) if piece.range.is_empty() => self.empty = Some(partial),
                 Some(partial) => {
-                    self.tree.insert(piece.range.clone(), partial);
-                    if let Some((range, partials)) = self.tree.take_run(false) {
-                        self.send_partials(range, partials);
-                    }
+                    let bytes = partial.len();
+                    self.tree.insert(piece.range.clone(), partial, bytes);
+                    let is_idle = self.source_ended && self.in_flight() < self.slots();
+                    self.combine(if is_idle { Phase::Idle } else { Phase::Busy });
                 }
                 None => {}
             }

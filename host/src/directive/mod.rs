@@ -16,13 +16,11 @@
 //! A directive is built lazily and run once. [`IndexedStream`] is the source with the operations that are mapped over it;
 //! [`Functor::map`] appends one, and [`Foldable::fold`] ends the plan. Running it sends batches of consecutive inputs,
 //! each with *all* stages of the plan, so that intermediate values never come back: `map(a).map(b).fold(c)` returns one
-//! partial result a batch. Start with `plan`, which says what is to be done; `job` does it; `batch`, `crew` and `fold_tree` hold
-//! its decisions, without any I/O.
+//! partial result a batch. Start with `plan`, which says what is to be done; `job` does it; its decisions are those of
+//! the crate `palfrey-schedule`, without any I/O.
 
-mod batch;
 mod crew;
 mod error;
-mod fold_tree;
 mod indexed_stream;
 mod job;
 mod literal;
@@ -30,11 +28,11 @@ mod options;
 mod plan;
 mod source;
 
-pub use batch::BatchSize;
 pub use error::JobError;
 pub use indexed_stream::{Fold, IndexedStream, Results};
 pub use literal::Literal;
 pub use options::{JobOptions, JobProgress};
+pub use palfrey_schedule::BatchSize;
 pub(crate) use plan::resolve_type;
 pub use plan::{FoldStage, MapStage, OperationHandle};
 pub use source::{Element, Encoded};

@@ -56,11 +56,15 @@ fn limits() -> BTreeMap<String, String> {
     calls.chain(compiling).collect()
 }
 
-/// The value of a constant, as people write it: `FILE NAME`, with the file below `host/src`.
+/// The value of a constant, as people write it: `FILE NAME`, with the file below `host/src`, or `host/schedule/src` if it
+/// begins with `schedule/`.
 fn constant(place: &str) -> String {
     let (file, name) = place.split_once(' ').unwrap_or_else(|| panic!("`{place}` is neither a flag nor `FILE NAME`"));
-    let source =
-        fs::read_to_string(root().join("host/src").join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let path = match file.strip_prefix("schedule/") {
+        Some(file) => root().join("host/schedule/src").join(file),
+        None => root().join("host/src").join(file),
+    };
+    let source = fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"));
     let declaration = format!("const {name}: ");
     let visible = |line: &str| line.starts_with("pub") && line.ends_with(' ') || line.is_empty();
     let line = source

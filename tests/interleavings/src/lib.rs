@@ -19,6 +19,7 @@ mod jobs;
 #[path = "../../../host/src/engine/permits.rs"]
 mod permits;
 #[path = "../../../host/src/channel/record.rs"]
+#[expect(dead_code, reason = "a scenario does not use all of it")]
 mod record;
 #[path = "../../../host/src/queue/in_memory/shared.rs"]
 #[expect(dead_code, reason = "a scenario does not use all of it")]

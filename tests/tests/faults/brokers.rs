@@ -43,16 +43,13 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
     ];
     for (round, (alarm, relief)) in (1..).zip(shortages) {
         cast.exact.reaches(1000 * round).await;
+        // The broker tells those who publish, and only a worker that holds a task does.
+        let waits = cast.say_again("the broker takes no messages for now; publishers wait");
+        let goes_on = cast.say_again("the broker takes messages again");
         scene.node(move |node| node.ctl(alarm)).await;
-        for worker in &cast.workers {
-            let waits = "the broker takes no messages for now; publishers wait";
-            worker.process.log().until_it(waits, |log| log.count(&[waits]) as u64 >= round).await;
-        }
+        waits.await;
         scene.node(move |node| node.ctl(relief)).await;
-        for worker in &cast.workers {
-            let goes_on = "the broker takes messages again";
-            worker.process.log().until_it(goes_on, |log| log.count(&[goes_on]) as u64 >= round).await;
-        }
+        goes_on.await;
     }
     cast.all_is_well(&scene).await;
 }

@@ -12,6 +12,7 @@ mod processes;
 
 use std::sync::Arc;
 
+use futures::future::select_all;
 use palfrey_host::Runtime;
 use palfrey_tests::{Exact, Program, Remote, Scene};
 
@@ -45,6 +46,17 @@ impl Cast {
 
     fn runtime(&self) -> &Arc<Runtime> {
         &self.program.runtime
+    }
+
+    /// Some worker logs a line once more than it had when this was called.
+    fn say_again(&self, line: &'static str) -> impl Future<Output = ()> + use<> {
+        let logs = self.workers.iter().map(|worker| {
+            let log = worker.process.log().clone();
+            let before = log.count(&[line]);
+            Box::pin(async move { log.until_it(line, |log| log.count(&[line]) > before).await })
+        });
+        let said = select_all(logs);
+        async move { drop(said.await) }
     }
 
     /// The jobs end well, and nothing is left of them.

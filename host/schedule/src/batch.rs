@@ -8,14 +8,15 @@ use std::{num::NonZeroUsize, time::Duration};
 ///
 /// ```
 /// use std::num::NonZeroUsize;
-/// use palfrey_host::directive::{BatchSize, JobOptions};
+/// use palfrey_schedule::BatchSize;
 ///
-/// let alone = JobOptions::default().batch_size(BatchSize::Fixed(NonZeroUsize::MIN));
+/// let alone = BatchSize::Fixed(NonZeroUsize::MIN);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BatchSize {
     /// Chosen from the measured time per element: one at first, then as many as take about 25 milliseconds, and fewer toward the
-    /// end of a source of known length.
+    /// end of a source of known length. With more than a hundred slots batches take longer, so that there are not more of them than
+    /// a broker carries.
     #[default]
     Measured,
     /// Always this many, the last batch excepted, and those that are full at 1 MiB before.
@@ -26,8 +27,8 @@ pub enum BatchSize {
 /// broker), short against a job, so that slots finish together and a lost worker loses little.
 const TARGET: Duration = Duration::from_millis(25);
 
-/// A batch is full at this many bytes, whatever its number of elements.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// What a task costs where all tasks go through: a queue of the broker and one orchestrator carry ten thousand a second.
+const PER_TASK: Duration = Duration::from_micros(100);
 
 /// Outputs of a batch should have no more bytes than this, far below what a message or an output may have.
 const MAX_OUTPUT: usize = 8 << 20;
@@ -38,11 +39,26 @@ const MAX_ELEMENTS: usize = 1 << 16;
 /// Chooses batch sizes from what executions took.
 ///
 /// The first batches hold one element each. A measurement allows twice its own batch at the most, so that a size is never
-/// extrapolated far, and less when [`TARGET`] over the time per element is less. Toward the end of a source of known
-/// length, a batch is at most half of an even share of what remains: guided self-scheduling (Polychronopoulos and Kuck,
-/// 1987) with the factor of factoring (Hummel, Schonberg and Flynn, 1992).
+/// extrapolated far, and less when the aim over the time per element is less: 25 milliseconds, or with many slots as long as
+/// leaves the broker half of its rate. Toward the end of a source of known length, a batch is at most half of an even share
+/// of what remains: guided self-scheduling (Polychronopoulos and Kuck, 1987) with the factor of factoring (Hummel,
+/// Schonberg and Flynn, 1992). It does not get so small that the broker could not keep all slots busy with them.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_schedule::{BatchRule, BatchSize};
+///
+/// let mut rule = BatchRule::new(BatchSize::Measured);
+/// let slots = 8;
+/// for _ in 0..10 {
+///     let size = rule.next(None, slots);
+///     rule.observe(size, 0, Duration::from_micros(100) * size as u32, slots);
+/// }
+/// assert_eq!(rule.next(None, slots), 250);
+/// assert_eq!(rule.next(Some(1600), slots), 100);
+/// ```
 #[derive(Debug)]
-pub(crate) struct BatchRule {
+pub struct BatchRule {
     size: BatchSize,
     allowed: usize,
     /// Seconds and bytes of output per element: exponentially weighted means.
@@ -50,12 +66,14 @@ pub(crate) struct BatchRule {
 }
 
 impl BatchRule {
-    pub(crate) fn new(size: BatchSize) -> Self {
+    /// Knows nothing yet.
+    pub fn new(size: BatchSize) -> Self {
         Self { size, allowed: 1, per_element: None }
     }
 
-    /// Learns from an executed batch: what its outputs took in bytes, and its execution in time.
-    pub(crate) fn observe(&mut self, elements: usize, output: usize, execution: Duration) {
+    /// Learns from an executed batch: what its outputs took in bytes, and its execution in time. `slots` is how many tasks the
+    /// workers execute at once, as far as they have been heard of.
+    pub fn observe(&mut self, elements: usize, output: usize, execution: Duration, slots: usize) {
         const WEIGHT: f64 = 0.25;
         if elements == 0 {
             return;
@@ -66,27 +84,41 @@ impl BatchRule {
         let bytes = mean(self.per_element.map(|(_, bytes)| bytes), output as f64 / elements as f64);
         self.per_element = Some((time, bytes));
         let most = MAX_ELEMENTS as f64;
-        let in_time = if time > 0.0 { TARGET.as_secs_f64() / time } else { most };
+        let in_time = if time > 0.0 { TARGET.as_secs_f64().max(2.0 * least_time(slots)) / time } else { most };
         let in_bytes = if bytes > 0.0 { MAX_OUTPUT as f64 / bytes } else { most };
         let wanted = in_time.min(in_bytes);
         let reachable = self.allowed.max(elements.saturating_mul(2));
         self.allowed = (wanted as usize).clamp(1, reachable.min(MAX_ELEMENTS));
     }
 
-    /// Elements in the next batch. `remaining` is what the source still has, where that is known; `slots` is how many
-    /// tasks the workers execute at once, as far as they have been heard of.
-    pub(crate) fn next(&self, remaining: Option<u64>, slots: usize) -> usize {
+    /// How long it takes in the mean to execute so many elements. For ever while nothing is known.
+    pub fn expected(&self, elements: usize) -> Duration {
+        let seconds = self.per_element.map(|(seconds, _)| seconds * elements as f64);
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(Duration::MAX)
+    }
+
+    /// Elements in the next batch. `remaining` is what the source still has, where that is known; `slots` as above.
+    pub fn next(&self, remaining: Option<u64>, slots: usize) -> usize {
         match self.size {
             BatchSize::Fixed(size) => size.get(),
             BatchSize::Measured => match remaining {
                 Some(remaining) => {
                     let share = remaining / (2 * slots.max(1) as u64);
-                    self.allowed.min(usize::try_from(share).unwrap_or(usize::MAX)).max(1)
+                    let least = match self.per_element {
+                        Some((time, _)) if time > 0.0 => (least_time(slots) / time) as usize,
+                        _ => 1,
+                    };
+                    usize::try_from(share).unwrap_or(usize::MAX).max(least).clamp(1, self.allowed)
                 }
                 None => self.allowed,
             },
         }
     }
+}
+
+/// Seconds that a batch has to take so that the broker can keep all slots busy.
+fn least_time(slots: usize) -> f64 {
+    PER_TASK.as_secs_f64() * slots as f64
 }
 
 #[cfg(test)]
@@ -99,7 +131,7 @@ mod tests {
         (0..batches)
             .map(|_| {
                 let size = rule.next(None, 4);
-                rule.observe(size, 0, per_element * size as u32);
+                rule.observe(size, 0, per_element * size as u32, 4);
                 size
             })
             .collect()
@@ -125,14 +157,14 @@ mod tests {
         let mut rule = BatchRule::new(BatchSize::Measured);
         for _ in 0..20 {
             let size = rule.next(None, 1);
-            rule.observe(size, 0, Duration::from_micros(1) * size as u32);
+            rule.observe(size, 0, Duration::from_micros(1) * size as u32, 1);
         }
         let fast = rule.next(None, 1);
-        rule.observe(1, 0, Duration::from_secs(10));
+        rule.observe(1, 0, Duration::from_secs(10), 1);
         assert_eq!(rule.next(None, 1), 1);
         for _ in 0..100 {
             let size = rule.next(None, 1);
-            rule.observe(size, 0, Duration::from_micros(1) * size as u32);
+            rule.observe(size, 0, Duration::from_micros(1) * size as u32, 1);
         }
         assert!(rule.next(None, 1) > fast / 2);
     }
@@ -142,11 +174,26 @@ mod tests {
         let mut rule = BatchRule::new(BatchSize::Measured);
         for _ in 0..20 {
             let size = rule.next(None, 4);
-            rule.observe(size, 0, Duration::from_nanos(100) * size as u32);
+            rule.observe(size, 0, Duration::from_micros(100) * size as u32, 4);
         }
         assert_eq!(rule.next(Some(800), 4), 100);
-        assert_eq!(rule.next(Some(1), 4), 1);
-        assert_eq!(rule.next(Some(0), 4), 1);
+        // A tenth of a millisecond for each slot is what a broker needs to hand a batch to every one.
+        assert_eq!(rule.next(Some(0), 4), 4);
+    }
+
+    #[test]
+    fn many_slots_get_batches_that_a_broker_can_carry() {
+        let sizes = |slots| {
+            let mut rule = BatchRule::new(BatchSize::Measured);
+            for _ in 0..20 {
+                let size = rule.next(None, slots);
+                rule.observe(size, 0, Duration::from_millis(1) * size as u32, slots);
+            }
+            (rule.next(None, slots), rule.next(Some(1), slots))
+        };
+        assert_eq!(sizes(2), (25, 1));
+        assert_eq!(sizes(640), (128, 64));
+        assert_eq!(sizes(64_000), (12_800, 6_400));
     }
 
     #[test]
@@ -154,7 +201,7 @@ mod tests {
         let mut rule = BatchRule::new(BatchSize::Measured);
         for _ in 0..20 {
             let size = rule.next(None, 4);
-            rule.observe(size, size * (1 << 20), Duration::from_micros(1) * size as u32);
+            rule.observe(size, size * (1 << 20), Duration::from_micros(1) * size as u32, 4);
         }
         assert_eq!(rule.next(None, 4), 8);
     }
@@ -162,7 +209,7 @@ mod tests {
     #[test]
     fn a_fixed_size_stays() {
         let mut rule = BatchRule::new(BatchSize::Fixed(NonZeroUsize::new(7).unwrap()));
-        rule.observe(7, 0, Duration::from_secs(100));
+        rule.observe(7, 0, Duration::from_secs(100), 4);
         assert_eq!(rule.next(Some(3), 4), 7);
     }
 }

@@ -1,0 +1,88 @@
+//! How much may be in flight.
+
+/// Tasks in flight at the least, unless it is set: enough to find out about workers that have not answered yet.
+const MIN_TASKS: usize = 64;
+
+/// Tasks in flight for each slot: one under execution, one prefetched, and two on their way.
+const TASKS_PER_SLOT: usize = 4;
+
+/// Bytes of inputs in flight, at the most, for up to 512 slots. One task is always sent.
+const BYTES: usize = 64 << 20;
+
+/// With more slots there is so much for each of them …
+const BYTES_PER_SLOT: usize = 128 << 10;
+
+/// … up to this.
+const MAX_BYTES: usize = 1 << 30;
+
+/// A batch is full at this many bytes, whatever its number of elements.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// Batches do not get smaller than that because there are many slots: a broker could not carry as many of them.
+const MIN_BATCH_BYTES: usize = 64 << 10;
+
+/// Bounds on what is sent and not yet answered.
+///
+/// ```
+/// let window = palfrey_schedule::Window { tasks: None, slots: 100 };
+/// assert!(window.allows(399, 0) && !window.allows(400, 0));
+/// // The bytes are shared among the slots: large elements travel in batches that leave some for everybody.
+/// assert_eq!(window.batch_bytes(), (64 << 20) / 200);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// The most tasks in flight, if the program said so.
+    pub tasks: Option<usize>,
+    /// Tasks that the workers execute at once, as far as they have been heard of.
+    pub slots: usize,
+}
+
+impl Window {
+    /// Whether another task may be sent while so many tasks, with so many bytes of inputs, are unanswered.
+    pub fn allows(self, tasks: usize, bytes: usize) -> bool {
+        let most = self.tasks.unwrap_or(MIN_TASKS.max(TASKS_PER_SLOT.saturating_mul(self.slots)));
+        tasks < most && bytes < self.bytes()
+    }
+
+    fn bytes(self) -> usize {
+        BYTES_PER_SLOT.saturating_mul(self.slots).clamp(BYTES, MAX_BYTES)
+    }
+
+    /// A batch is full at so many bytes. Two for each slot fit into what may be in flight, so that large elements do not
+    /// leave slots idle, unless there are thousands of slots.
+    pub fn batch_bytes(self) -> usize {
+        (self.bytes() / (2 * self.slots.max(1))).clamp(MIN_BATCH_BYTES, MAX_BATCH_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_that_have_not_answered_are_given_something() {
+        let window = Window::default();
+        assert!(window.allows(63, 0) && !window.allows(64, 0));
+    }
+
+    #[test]
+    fn what_was_set_counts() {
+        let window = Window { tasks: Some(3), slots: 1000 };
+        assert!(window.allows(2, 0) && !window.allows(3, 0));
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_for_one_task() {
+        let window = Window { tasks: None, slots: 4 };
+        assert!(window.allows(0, 0) && !window.allows(1, BYTES));
+    }
+
+    #[test]
+    fn every_slot_gets_a_batch_of_large_elements() {
+        for slots in [0, 1, 8, 64, 1000, 8000] {
+            let window = Window { tasks: None, slots };
+            assert!(window.batch_bytes() <= MAX_BATCH_BYTES);
+            assert!(window.allows(slots, slots * window.batch_bytes()), "{slots} slots");
+        }
+    }
+}

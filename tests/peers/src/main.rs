@@ -1,0 +1,112 @@
+//! Palfrey side by side with what users would pick instead, and with what the machine can do.
+//!
+//! `cargo xtask bench` builds and installs everything, starts a broker, and runs this program. `work` is the table of what is
+//! measured, `contestant` who takes part; there is a module for each of them. `measure` has them alternate, `report` prints.
+
+mod bare;
+mod bare_lapin;
+mod contestant;
+mod latency;
+mod measure;
+mod paladin_peer;
+mod palfrey;
+mod python;
+mod report;
+mod sweep;
+mod work;
+mod worker;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{contestant::Site, measure::Effort, report::Report, sweep::SWEEPS, work::WORKS};
+
+#[derive(Debug, Parser)]
+#[command(about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measures
+    Run(Options),
+    /// Names the works
+    List,
+    /// A worker of a contestant, until its standard input is closed
+    Worker {
+        /// Whose
+        kind: String,
+        #[arg(long)]
+        uri: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The broker
+    #[arg(long)]
+    uri: String,
+    /// The operations, built for WebAssembly
+    #[arg(long)]
+    component: PathBuf,
+    /// An interpreter that has Celery and Dask
+    #[arg(long)]
+    python: PathBuf,
+    /// Folder for results, and for what workers say
+    #[arg(long)]
+    out: PathBuf,
+    /// Five short repetitions of each
+    #[arg(long)]
+    quick: bool,
+    /// Measures these only
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Run(options) => run(&options).await,
+        Command::List => {
+            WORKS.iter().for_each(|work| println!("{:16} {}", work.name, work.about));
+            SWEEPS.iter().for_each(|sweep| println!("{:16} {}", sweep.name, sweep.about));
+            Ok(())
+        }
+        Command::Worker { kind, uri } => {
+            // As `palfrey worker` does.
+            tracing_subscriber::fmt().with_env_filter("info").init();
+            worker::serve(&kind, &uri).await
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let is_chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let names = WORKS.iter().map(|work| work.name).chain(SWEEPS.iter().map(|sweep| sweep.name));
+    if let Some(unknown) = options.only.iter().find(|only| names.clone().all(|name| name != **only)) {
+        bail!("there is no work `{unknown}`: `cargo xtask bench --list` names them");
+    }
+    let logs = options.out.join("logs");
+    std::fs::create_dir_all(&logs)?;
+    let site =
+        Site { uri: options.uri.clone(), component: options.component.clone(), python: options.python.clone(), logs };
+    let effort = match options.quick {
+        true => Effort { repetitions: 5, length: Duration::from_millis(400) },
+        false => Effort { repetitions: 9, length: Duration::from_secs(2) },
+    };
+    let mut report = Report::default();
+    for work in WORKS.iter().filter(|work| is_chosen(work.name)) {
+        report.add(*work, measure::measure(&site, work, effort).await?);
+    }
+    for sweep in SWEEPS.iter().filter(|sweep| is_chosen(sweep.name)) {
+        let path = options.out.join(sweep.name).with_extension("svg");
+        sweep.draw(&path, &sweep.measure(&site, Effort { repetitions: 5, length: effort.length / 2 }).await?)?;
+        println!("{}: {}", sweep.about, path.display());
+    }
+    report.print();
+    report.write(&options.out.join("results.json"))
+}
