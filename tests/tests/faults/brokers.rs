@@ -35,8 +35,9 @@ async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing
 async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk() {
     let scene = Scene::with_a_node(NodeOptions::new()).await;
     let mut cast = Cast::of(&scene, 2).await;
-    // Slow enough that each worker has results to send when the shortage begins.
+    // Enough that workers have results to send when the shortages begin, however long the commands for them take.
     cast.exact = Exact::start_with_work(cast.runtime(), 1, 300_000);
+    cast.exact.release();
     let shortages = [
         (["set_vm_memory_high_watermark", "0.0001"], ["set_vm_memory_high_watermark", "0.9"]),
         (["set_disk_free_limit", "1000GB"], ["set_disk_free_limit", "50MB"]),
