@@ -138,6 +138,9 @@ impl Jobs {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use std::sync::{
         Arc,
