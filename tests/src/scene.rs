@@ -106,15 +106,33 @@ impl Scene {
 
     /// A worker that has been started, with rules for its failpoints.
     pub async fn start_worker(&self, arguments: &[&str], failpoints: &str) -> Remote {
-        let network = Proxy::to(self.world.uri()).await;
-        // The shortest that is accepted: what is silent for twice as long is gone.
-        let uri = format!("{}?heartbeat=5", network.uri());
+        let (network, world) = self.behind_a_proxy().await;
         let usual = ["--slots", "1", "--prefetch", "8", "--log", LOG];
         let given = |name: &&str| !arguments.contains(name);
         let usual = usual.chunks(2).filter(|pair| given(&pair[0])).flatten().copied();
         let arguments: Vec<_> = usual.chain(arguments.iter().copied()).collect();
-        let process = World::at(uri).start_failing_worker(&arguments, failpoints);
+        let process = world.start_failing_worker(&arguments, failpoints);
         Remote { network, process }
+    }
+
+    /// The same broker for one process.
+    async fn behind_a_proxy(&self) -> (Proxy, World) {
+        let network = Proxy::to(self.world.uri()).await;
+        // The shortest that is accepted: what is silent for twice as long is gone.
+        let uri = format!("{}?heartbeat=5", network.uri());
+        let world = self.world.clone().moved_to(uri);
+        (network, world)
+    }
+
+    /// A process with one job whose tasks do not end: see [`World::start_endless_program`].
+    pub async fn endless_program(&self) -> Remote {
+        let (network, world) = self.behind_a_proxy().await;
+        Remote { network, process: world.start_endless_program() }
+    }
+
+    /// The same scene, with a jumping clock in all processes that are started: see [`World::with_a_jumping_clock`].
+    pub fn with_jumping_clocks(&self) -> Self {
+        Self { world: self.world.clone().with_a_jumping_clock(), node: self.node.clone() }
     }
 
     /// A program.

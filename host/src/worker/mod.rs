@@ -50,6 +50,7 @@ mod control;
 mod executor;
 mod health;
 mod jobs;
+mod leases;
 mod load;
 mod main_loop;
 mod processing;

@@ -184,9 +184,12 @@ fn check(operations: Vec<Operation>) -> Result<(), TestCaseError> {
             prop_assert_eq!(under_way.cancel().is_cancelled(), model.cancelled.contains(task), "{:?}", task);
         }
         prop_assert_eq!(&*dropped.lock().unwrap(), &model.gone, "deliveries are given back by nobody else");
+        let mut under_way = jobs.under_way();
+        under_way.sort_by_key(|(job, task)| (job.to_string(), task.0));
+        let mut expected: Vec<_> = model.running.keys().map(|&(job, task)| (name(job), TaskId(task.into()))).collect();
+        expected.sort_by_key(|(job, task)| (job.to_string(), task.0));
+        prop_assert_eq!(under_way, expected);
         let state = jobs.state();
-        let under_way = state.running.values().map(|job| job.tasks.len()).sum::<usize>();
-        prop_assert_eq!(under_way, model.running.len());
         prop_assert!(state.running.values().all(|job| !job.tasks.is_empty()), "a job without tasks leaves nothing");
         prop_assert_eq!(state.terminated.len(), model.terminated.len());
     }
