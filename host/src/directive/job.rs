@@ -578,10 +578,11 @@ impl<'a> Job<'a> {
 
     /// Sends everything again that has no result. Nobody has it any more, or if somebody has, its first result counts.
     fn send_again(&mut self) {
-        if !self.publishing.is_empty() {
+        let tasks = self.lease.sender.unanswered();
+        // Those that wait for their next attempt, or for the broker, are here.
+        if tasks.is_empty() || !self.publishing.is_empty() {
             return;
         }
-        let tasks = self.lease.sender.unanswered();
         tracing::warn!(
             job = %self.lease.routing_key,
             tasks = tasks.len(),
