@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Log, Scene};
+use palfrey_host::queue::{Connection, QueueKind, QueueSpec};
+use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Log, Scene, soon};
 
 use crate::Cast;
 
@@ -98,30 +99,25 @@ async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_exe
 async fn the_endless_tasks_of_a_program_that_is_killed_are_stopped_and_those_of_others_go_on() {
     let scene = Scene::new();
     scene.world().deploy(&["text", "probe-1"]).await;
-    let telling = ["--slots", "2", "--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"];
-    let mut workers = Vec::new();
-    for _ in 0..2 {
-        workers.push(scene.worker(&telling).await);
-    }
+    let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"];
+    let workers = vec![scene.worker(&telling).await, scene.worker(&telling).await];
     let gone = scene.endless_program().await;
-    // It has begun, and the rest of it waits.
-    workers[0].process.log().until(&["stamping 0"]).await;
-    let lease = scene.queues().await.into_iter().find(|queue| !queue.is_lasting()).unwrap();
+    // Both have begun with it, and the rest of it waits.
+    for worker in &workers {
+        worker.process.log().until(&["stamping 0"]).await;
+    }
+    let job = workers[0].process.log().words_after("task{job=").pop().unwrap();
     gone.kill().await;
     // The broker does so after a minute, which is not waited for here.
-    scene.delete_queue(&lease.name).await;
+    let broker = scene.world().connection().await;
+    soon(broker.delete(&QueueSpec::new(job, QueueKind::Lease))).await.unwrap();
     for worker in &workers {
-        worker
-            .process
-            .log()
-            .until_it("it is stopped", |log| {
-                log.has(&["a job was terminated"]) || log.has(&["nobody can receive the results of this job"])
-            })
-            .await;
+        let stopped = |log: &Log| log.has(&["a job was terminated"]) || log.has(&["nobody can receive the results"]);
+        worker.process.log().until_it("its task is stopped", stopped).await;
     }
     let stamped = |log: &Log| log.count(&["stamping 0"]);
     let before: Vec<_> = workers.iter().map(|worker| stamped(worker.process.log())).collect();
-    assert!(before.iter().all(|&tasks| tasks <= 2), "what was queued is not executed: {before:?}");
+    assert_eq!(before, [1, 1], "what was queued is not executed");
     let cast = Cast::with(&scene, workers).await;
     cast.all_is_well(&scene).await;
 }
