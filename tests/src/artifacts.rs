@@ -29,6 +29,16 @@ pub fn palfrey_file() -> PathBuf {
     built(profile().join("palfrey"), "cargo build --bin palfrey")
 }
 
+/// A program of the tests.
+pub(crate) fn program_file(name: &str) -> PathBuf {
+    built(profile().join(name), "cargo build -p palfrey-tests --bins")
+}
+
+/// A library of the tests that is loaded into other programs.
+pub(crate) fn library_file(name: &str) -> PathBuf {
+    built(profile().join(format!("examples/lib{name}.so")), "cargo build -p palfrey-tests --examples")
+}
+
 /// An example of the host, by its name.
 ///
 /// # Panics

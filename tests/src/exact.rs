@@ -29,14 +29,17 @@ const BATCH: usize = 50;
 #[derive(Debug)]
 pub struct Exact {
     text: String,
-    held_back: Option<HeldBack>,
+    /// Elements that the jobs have been given.
+    given: u64,
+    /// Where they get the others.
+    sources: Option<Sources>,
     folded: Job<String>,
     mapped: Job<Vec<(usize, (u32, u64))>>,
     version: u32,
 }
 
 #[derive(Debug)]
-struct HeldBack {
+struct Sources {
     characters: UnboundedSender<char>,
     numbers: UnboundedSender<u64>,
 }
@@ -61,21 +64,37 @@ impl Exact {
 
     /// Starts them with so much [`work`](Stamp::work) for each element of the map: 300,000 take about a millisecond.
     pub fn start_with_work(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
+        let mut exact = Self::start_without_elements(runtime, version, work);
+        exact.give(FREE);
+        exact
+    }
+
+    /// Starts them with so much work for each element that they are [given](Self::give).
+    pub fn start_without_elements(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
         let text: String = (0..)
             .flat_map(|number: u32| format!("{number} ").into_bytes())
             .map(char::from)
             .take(ELEMENTS as usize)
             .collect();
         let ((characters, more_characters), (numbers, more_numbers)) = (unbounded(), unbounded());
-        text.chars().take(FREE as usize).for_each(|character| send(&characters, character));
-        (0..FREE).for_each(|number| send(&numbers, number));
         Self {
             text,
-            held_back: Some(HeldBack { characters, numbers }),
+            given: 0,
+            sources: Some(Sources { characters, numbers }),
             folded: fold(runtime.clone(), more_characters),
             mapped: map(runtime.clone(), more_numbers, Stamp { work }),
             version,
         }
+    }
+
+    /// Gives both jobs their elements up to this one.
+    pub fn give(&mut self, up_to: u64) {
+        let Some(Sources { characters, numbers }) = &self.sources else { return };
+        let more = self.given..up_to.clamp(self.given, ELEMENTS);
+        let text = &self.text[more.start as usize..more.end as usize];
+        text.chars().for_each(|character| send(characters, character));
+        more.clone().for_each(|number| send(numbers, number));
+        self.given = more.end;
     }
 
     /// Waits until both jobs have done so many elements, or have failed. [`FREE`] of them are done before [`finish`](Self::finish).
@@ -96,10 +115,8 @@ impl Exact {
 
     /// Lets the jobs have the rest of their elements.
     pub fn release(&mut self) {
-        if let Some(HeldBack { characters, numbers }) = self.held_back.take() {
-            self.text.chars().skip(FREE as usize).for_each(|character| send(&characters, character));
-            (FREE..ELEMENTS).for_each(|number| send(&numbers, number));
-        }
+        self.give(ELEMENTS);
+        self.sources = None;
     }
 
     /// Lets the jobs end, and looks at what came out: every character in its place, every number once, and all of them

@@ -1,6 +1,7 @@
 //! What a process writes, as a test sees it.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     io::{BufRead, BufReader, Read},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,6 +52,15 @@ impl Log {
     /// The last line that contains a text, from where it contains it.
     pub fn last(&self, marker: &str) -> Option<String> {
         self.lines().iter().rev().find_map(|line| Some(line[line.find(marker)?..].to_owned()))
+    }
+
+    /// The days on which its lines were written, as the process knows them.
+    pub fn days(&self) -> BTreeSet<String> {
+        self.lines()
+            .iter()
+            .filter_map(|line| Some(line.split_once('T')?.0.to_owned()))
+            .filter(|day| day.len() == 10)
+            .collect()
     }
 
     /// How many lines contain all of these texts.

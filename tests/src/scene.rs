@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use palfrey_host::{Config, Runtime};
 use palfrey_rabbitmq::{Node, NodeError, NodeOptions};
+use tokio::time::Instant;
 
 use crate::{Log, Proxy, Worker, World, soon};
 
@@ -106,15 +107,33 @@ impl Scene {
 
     /// A worker that has been started, with rules for its failpoints.
     pub async fn start_worker(&self, arguments: &[&str], failpoints: &str) -> Remote {
-        let network = Proxy::to(self.world.uri()).await;
-        // The shortest that is accepted: what is silent for twice as long is gone.
-        let uri = format!("{}?heartbeat=5", network.uri());
+        let (network, world) = self.behind_a_proxy().await;
         let usual = ["--slots", "1", "--prefetch", "8", "--log", LOG];
         let given = |name: &&str| !arguments.contains(name);
         let usual = usual.chunks(2).filter(|pair| given(&pair[0])).flatten().copied();
         let arguments: Vec<_> = usual.chain(arguments.iter().copied()).collect();
-        let process = World::at(uri).start_failing_worker(&arguments, failpoints);
+        let process = world.start_failing_worker(&arguments, failpoints);
         Remote { network, process }
+    }
+
+    /// The same broker for one process.
+    async fn behind_a_proxy(&self) -> (Proxy, World) {
+        let network = Proxy::to(self.world.uri()).await;
+        // The shortest that is accepted: what is silent for twice as long is gone.
+        let uri = format!("{}?heartbeat=5", network.uri());
+        let world = self.world.clone().moved_to(uri);
+        (network, world)
+    }
+
+    /// A process with one job whose tasks do not end: see [`World::start_endless_program`].
+    pub async fn endless_program(&self) -> Remote {
+        let (network, world) = self.behind_a_proxy().await;
+        Remote { network, process: world.start_endless_program() }
+    }
+
+    /// The same scene, with a jumping clock in all processes that are started: see [`World::with_a_jumping_clock`].
+    pub fn with_jumping_clocks(&self) -> Self {
+        Self { world: self.world.clone().with_a_jumping_clock(), node: self.node.clone() }
     }
 
     /// A program.
@@ -165,18 +184,15 @@ impl Scene {
     pub async fn until_queues(&self, expected: &str, condition: impl Fn(&[Queue]) -> bool) {
         // Each look takes a process a second of work: not more often than this.
         let mut looks = tokio::time::interval(Duration::from_millis(500));
-        let mut last = Vec::new();
-        let waiting = async {
-            loop {
-                looks.tick().await;
-                last = self.queues().await;
-                if condition(&last) {
-                    return;
-                }
+        let last_look = Instant::now() + EXPIRY;
+        loop {
+            // One that begins late enough decides, however long it takes on a machine that is busy.
+            let begun = looks.tick().await;
+            let queues = self.queues().await;
+            if condition(&queues) {
+                return;
             }
-        };
-        if tokio::time::timeout(EXPIRY, waiting).await.is_err() {
-            panic!("{expected}: not so within {EXPIRY:?}: {last:#?}");
+            assert!(begun < last_look, "{expected}: not so within {EXPIRY:?}: {queues:#?}");
         }
     }
 

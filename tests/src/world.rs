@@ -14,12 +14,18 @@ use palfrey_host::{
     },
 };
 
-use crate::{Worker, cache_dir, component_file, palfrey_file, soon};
+use crate::{
+    Worker,
+    artifacts::{library_file, program_file},
+    cache_dir, component_file, palfrey_file, soon,
+};
 
 /// A broker with nothing on it, and the binary.
 #[derive(Debug, Clone)]
 pub struct World {
     uri: String,
+    /// What its processes find in their environment beside that.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A command that has ended.
@@ -45,7 +51,27 @@ impl World {
 
     /// On some broker.
     pub fn at(uri: String) -> Self {
-        Self { uri }
+        Self { uri, environment: Vec::new() }
+    }
+
+    /// The same one, by another way to its broker.
+    pub(crate) fn moved_to(self, uri: String) -> Self {
+        Self { uri, ..self }
+    }
+
+    /// The same one, on a machine whose clock on the wall jumps a day to and fro with every second. Other clocks do not.
+    pub fn with_a_jumping_clock(mut self) -> Self {
+        let library = library_file("jumping_clock");
+        self.environment.push(("LD_PRELOAD", library.to_str().expect("it is text").to_owned()));
+        self
+    }
+
+    /// A program of the tests that runs one job, on the plugin `probe`, whose tasks do not end: see `src/bin/endless.rs`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_endless_program(&self) -> Worker {
+        Worker::start(&self.command(program_file("endless")))
     }
 
     /// The broker's URI.
@@ -174,7 +200,8 @@ impl World {
             .env("PALFREY_AMQP_URI", &self.uri)
             .env("PALFREY_CACHE_DIR", cache_dir())
             .env("USER", "tester")
-            .env("HOSTNAME", "here");
+            .env("HOSTNAME", "here")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -56,7 +56,11 @@ pub(super) async fn run(config: Config, args: Args, quiet: bool) -> Result<(), F
 
 /// Reads a file and checks that workers can execute it.
 pub(super) async fn check(path: &Path, engine: &Engine) -> Result<(Bytes, Plugin), Failure> {
-    let bytes = tokio::fs::read(path).await.map_err(|source| Failure::File { path: path.to_owned(), source })?;
+    let unreadable = |source| Failure::File { path: path.to_owned(), source };
+    // Before gigabytes are read that nobody takes.
+    let size = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
+    engine.check_size(size).map_err(|source| Failure::Component { path: path.to_owned(), source })?;
+    let bytes = tokio::fs::read(path).await.map_err(unreadable)?;
     let bytes = Bytes::from(bytes);
     let (engine, component) = (engine.clone(), bytes.clone());
     let loaded = tokio::task::spawn_blocking(move || engine.load(&component)).await;

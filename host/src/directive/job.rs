@@ -21,12 +21,16 @@ use super::{JobError, JobOptions, JobProgress, crew::Crew, plan::Plan, source::S
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
-    runtime::{JobLease, Runtime, STALL, diagnosis},
+    runtime::{JobLease, Runtime, STALL, Whereabouts, diagnosis},
     task::{
         AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
         TaskOutcome, WorkerReport,
     },
 };
+
+/// The pause before a job without results looks for its tasks, at first, and when it has done so again and again.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+const LATER_LOOKS: Duration = Duration::from_secs(60);
 
 /// Which part of the job a task stands for.
 #[derive(Debug, Clone)]
@@ -75,6 +79,10 @@ enum Event {
     /// Time to look for tasks that are late.
     Hedge,
     Stalled,
+    /// Whether the tasks that were sent are gone.
+    Looked {
+        gone: bool,
+    },
     TimedOut,
 }
 
@@ -127,6 +135,10 @@ pub(crate) struct Job<'a> {
     last_result: Instant,
     /// Whether the job has said what it waits for.
     stalled: bool,
+    whereabouts: Whereabouts,
+    /// A look for the tasks, while there are no results.
+    looking: FuturesUnordered<BoxFuture<'static, bool>>,
+    next_look: Duration,
 }
 
 impl<'a> Job<'a> {
@@ -172,6 +184,9 @@ impl<'a> Job<'a> {
             deadline,
             last_result: Instant::now(),
             stalled: false,
+            whereabouts: runtime.whereabouts(),
+            looking: FuturesUnordered::new(),
+            next_look: FIRST_LOOK,
             options,
         })
     }
@@ -255,6 +270,14 @@ impl<'a> Job<'a> {
             }
             Event::Stalled => {
                 self.say_what_it_waits_for().await;
+                self.look();
+                Ok(())
+            }
+            Event::Looked { gone } => {
+                if gone {
+                    self.send_again();
+                }
+                self.look();
                 Ok(())
             }
             Event::TimedOut => Err(self.timed_out().await),
@@ -273,7 +296,7 @@ impl<'a> Job<'a> {
         self.idle_since = hedge.then(|| self.idle_since.unwrap_or_else(Instant::now));
         let next_hedge = self.next_hedge;
         let stall = (!self.stalled).then(|| self.last_result + STALL);
-        let Self { source, serializer, batch, pulled, lease, publishing, retries, deadline, .. } = self;
+        let Self { source, serializer, batch, pulled, lease, publishing, retries, looking, deadline, .. } = self;
 
         let pull = poll_fn(|context| {
             while batch.len() < size && batch.byte_len() < window.batch_bytes() {
@@ -297,6 +320,7 @@ impl<'a> Job<'a> {
             pulled = pull, if pulls => Event::Pulled(pulled),
             () = sleep_until(Some(next_hedge)), if hedge => Event::Hedge,
             () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
+            Some(gone) = looking.next() => Event::Looked { gone },
         }
     }
 
@@ -371,6 +395,8 @@ impl<'a> Job<'a> {
         let (task, piece) = (&sent.task, &sent.tag);
         self.last_result = Instant::now();
         self.stalled = false;
+        self.looking.clear();
+        self.next_look = FIRST_LOOK;
         self.bytes_in_flight -= task.inputs.bytes().len();
         self.copied.remove(&task.id);
         self.crew.heard(&result.report);
@@ -539,6 +565,31 @@ impl<'a> Job<'a> {
                 tokio::time::sleep(delay).await;
                 retry
             }));
+        }
+    }
+
+    /// Finds out, after a while without results, whether the tasks are gone. While they are not it looks less and less often.
+    fn look(&mut self) {
+        let pause = self.next_look;
+        self.next_look = LATER_LOOKS.min(2 * pause);
+        let look = self.whereabouts.clone().are_gone(self.lease.routing_key.clone(), pause);
+        self.looking.push(Box::pin(look));
+    }
+
+    /// Sends everything again that has no result. Nobody has it any more, or if somebody has, its first result counts.
+    fn send_again(&mut self) {
+        let tasks = self.lease.sender.unanswered();
+        // Those that wait for their next attempt, or for the broker, are here.
+        if tasks.is_empty() || !self.publishing.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            job = %self.lease.routing_key,
+            tasks = tasks.len(),
+            "no queue and no worker has the tasks of this job any more: they are sent again"
+        );
+        for sent in tasks {
+            self.publishing.push(Box::pin(self.lease.sender.publish_copy(&sent.task)));
         }
     }
 

@@ -87,12 +87,13 @@ impl Engine {
 }
 
 impl Core {
-    fn check_bytes(&self, wasm: &[u8]) -> Result<(), LoadError> {
-        let size = wasm.len() as u64;
+    pub(super) fn check_size(&self, size: u64) -> Result<(), LoadError> {
         let limit = self.compile_limits.component;
-        if size > limit {
-            return Err(LoadError::TooLarge { size, limit });
-        }
+        if size > limit { Err(LoadError::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    fn check_bytes(&self, wasm: &[u8]) -> Result<(), LoadError> {
+        self.check_size(wasm.len() as u64)?;
         match wasmtime::Engine::detect_precompiled(wasm) {
             Some(Precompiled::Module | Precompiled::Component) => return Err(LoadError::Precompiled),
             None => {}

@@ -188,6 +188,14 @@ impl Engine {
         self.core.limits.limits_for(operation)
     }
 
+    /// Whether a component with so many bytes may be [loaded](Self::load), before they are read.
+    ///
+    /// # Errors
+    /// [`LoadError::TooLarge`] with the limit, which is one of [`EngineConfig::compile_limits`].
+    pub fn check_size(&self, bytes: u64) -> Result<(), LoadError> {
+        self.core.check_size(bytes)
+    }
+
     /// Runs work on the thread of a slot, under the current span, as soon as one is free.
     ///
     /// ```

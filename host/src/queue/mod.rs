@@ -195,6 +195,12 @@ pub trait Connection: Send + Sync + fmt::Debug {
 }
 
 /// How a connection is.
+///
+/// ```
+/// use palfrey_host::queue::{Condition, Connection, in_memory::InMemory};
+///
+/// assert_eq!(InMemory::new().condition(), Condition::Connected);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// It is there.
@@ -247,6 +253,16 @@ pub trait QueueHandle: Send + Sync + fmt::Debug {
 }
 
 /// How full a queue is, and who reads it.
+///
+/// ```
+/// use palfrey_host::queue::{QueueError, QueueHandle, QueueStatus};
+///
+/// /// Whether more receivers would help.
+/// async fn is_behind(queue: &dyn QueueHandle) -> Result<bool, QueueError> {
+///     let QueueStatus { messages, consumers } = queue.status().await?;
+///     Ok(messages > 10 * consumers)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueStatus {
     /// Messages that no receiver has taken yet; in a [`Log`](QueueKind::Log), all of them.
@@ -268,6 +284,18 @@ pub trait Publisher: Send + Sync + fmt::Debug {
 }
 
 /// A message as it was received.
+///
+/// ```
+/// use palfrey_host::queue::{Delivery, QueueError};
+///
+/// /// Gives a message up that has been tried three times.
+/// async fn give_up(delivery: Delivery) -> Result<(), QueueError> {
+///     match delivery.earlier {
+///         0..3 => delivery.acker.nack().await,
+///         _ => delivery.acker.dead_letter("it failed three times").await,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Delivery {
     /// The message.

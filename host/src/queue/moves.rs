@@ -8,6 +8,16 @@ use super::MAX_REASON;
 ///
 /// On RabbitMQ the moves travel as headers that any tool shows: the list as `palfrey-moves`, and those of the latest one as
 /// `palfrey-reason`, `palfrey-queue` (where it came from), `palfrey-time` (Unix milliseconds) and `palfrey-deliveries`.
+///
+/// ```
+/// use palfrey_host::queue::{Delivery, Move};
+///
+/// /// The way of a message, for people.
+/// fn way(delivery: &Delivery) -> Vec<String> {
+///     let step = |Move { from, to, reason, times, .. }: &Move| format!("{from} → {to}, {times} times: {reason}");
+///     delivery.moves.iter().map(step).collect()
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// The queue that it was in.

@@ -8,6 +8,7 @@ mod board;
 mod results;
 mod task_channel;
 mod waiting;
+mod whereabouts;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ use ask::Asker;
 use board::{JobBoard, Listed};
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
+pub(crate) use whereabouts::Whereabouts;
 
 use crate::{
     channel::{
@@ -354,6 +356,11 @@ impl Runtime {
     /// Tasks of this runtime's bus that could not be processed.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(self.channels.connection().clone(), self.tasks.name())
+    }
+
+    /// Whom a job asks for its tasks.
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { channels: self.channels.clone(), ipc: self.ipc.clone(), tasks: self.tasks.clone() }
     }
 
     fn asker(&self) -> Asker<'_> {

@@ -124,6 +124,12 @@ impl Jobs {
         })
     }
 
+    /// The tasks under way.
+    pub(super) fn under_way(&self) -> Vec<(RoutingKey, TaskId)> {
+        let state = self.state();
+        state.running.iter().flat_map(|(job, running)| running.tasks.keys().map(|&task| (job.clone(), task))).collect()
+    }
+
     /// Forgets jobs that were terminated long ago and have no tasks under way.
     pub(super) fn reap(&self, now: Instant) {
         let mut state = self.state();
@@ -136,6 +142,9 @@ impl Jobs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,8 @@ impl WorkerRuntime {
         let drain = control.drain();
         // A worker that was started because another one died looks for the reason before it begins with anything else.
         let permits = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).collect();
-        under_way.spawn(processing.clone().watch_suspects(permits));
+        let (suspects, leases) = (processing.clone().watch_suspects(permits), processing.clone().watch_leases());
+        under_way.spawn(async { _ = tokio::join!(suspects, leases) });
         self.activity.enter(Phase::Taking);
         tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
         loop {
@@ -43,7 +44,7 @@ impl WorkerRuntime {
                 () = &mut shutdown => break,
                 () = drain.cancelled() => break,
                 message = ipc.next() => match message {
-                    // All but the one that watches for suspects are tasks.
+                    // All but the one that watches are tasks.
                     Some(message) => control.hear(message, under_way.len().saturating_sub(1)),
                     // An error, if the connection was closed rather than the channel deleted.
                     None => ipc = self.get_ipc_receiver().await?,

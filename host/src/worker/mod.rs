@@ -50,6 +50,7 @@ mod control;
 mod executor;
 mod health;
 mod jobs;
+mod leases;
 mod load;
 mod main_loop;
 mod processing;
@@ -151,6 +152,17 @@ impl Message for WorkerIpc {
 }
 
 /// A task that was executed, for [`WorkerRuntime::dispatch_ok`].
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::{task::{AnyTask, Packed}, worker::ExecutionOk};
+///
+/// /// Each input is its own output.
+/// fn unchanged(task: &AnyTask) -> ExecutionOk<'_> {
+///     let outputs: Packed = task.inputs.iter().collect();
+///     ExecutionOk { task, outputs, failed: Vec::new(), execution: Duration::ZERO }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ExecutionOk<'a> {
     /// The task.
@@ -164,6 +176,18 @@ pub struct ExecutionOk<'a> {
 }
 
 /// A task that has no outputs, for [`WorkerRuntime::dispatch_fatal`].
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_host::{task::{AnyTask, Cause, ExecutionError}, worker::ExecutionErr};
+///
+/// /// It is not for this loop.
+/// fn refused(task: &AnyTask) -> ExecutionErr<'_> {
+///     let operation = task.stages[0].operation.clone();
+///     let err = ExecutionError::new(operation, Cause::PluginUnavailable, "this loop executes nothing of the kind");
+///     ExecutionErr { task, err, execution: Duration::ZERO }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ExecutionErr<'a> {
     /// The task.

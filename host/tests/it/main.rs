@@ -9,6 +9,7 @@ mod engine;
 mod failures;
 mod limits_table;
 mod log;
+mod models;
 mod plugins;
 mod presence;
 mod recorded;

@@ -1,9 +1,13 @@
-//! The broker goes away and comes back, and is short of memory or disk. Each on a node of its own.
+//! The broker goes away and comes back, is short of memory or disk, loses what it had, and takes less than others do. Mostly on a
+//! node of its own.
 
 use std::time::Duration;
 
+use fractal::{MandelbrotTile, Tile};
+use palfrey_host::{JobError, directive::*, queue::QueueError, task::Cause};
 use palfrey_rabbitmq::{Node, NodeOptions};
-use palfrey_tests::{Deployments, Exact, Scene};
+use palfrey_tests::{Deployments, Exact, Scene, soon};
+use text::Concat;
 use tokio::time::interval;
 
 use crate::Cast;
@@ -51,6 +55,45 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
         waits.await;
         scene.node(move |node| node.ctl(relief)).await;
         goes_on.await;
+    }
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_whose_queue_is_deleted_under_their_job_are_sent_again() {
+    let scene = Scene::new();
+    scene.world().deploy(&["text", "probe-1"]).await;
+    let rules = ["text/concat", "probe/stamp"].map(|operation| format!("before-execution/{operation}=pause@5"));
+    let doomed = scene.start_worker(&[], &rules.join(",")).await;
+    doomed.process.ready().await;
+    let mut cast = Cast::with(&scene, Vec::new()).await;
+    doomed.process.log().until(&["the task goes no further"]).await;
+    // Whatever waits is lost by that, and what the worker holds goes with it.
+    scene.delete_queue("default").await;
+    doomed.process.log().until(&["the queue of tasks was deleted; it is there again"]).await;
+    doomed.kill().await;
+    cast.workers.push(scene.worker(&[]).await);
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_the_broker_takes_is_a_typed_error_and_everything_beside_it_goes_on() {
+    const LIMIT: usize = 1_000_000;
+    let scene = Scene::with_a_node(NodeOptions::new().configuration(&format!("max_message_size = {LIMIT}"))).await;
+    scene.world().deploy(&["fractal"]).await;
+    let cast = Cast::of(&scene, 2).await;
+    for _ in 0..3 {
+        let large = "x".repeat(2 * LIMIT);
+        let error = soon(IndexedStream::from([large]).fold(&Concat).run(cast.runtime())).await.unwrap_err();
+        assert!(matches!(error, JobError::Queue(QueueError::TooLarge { limit: LIMIT, .. })), "{error}");
+
+        // 800 × 800 pixels of three bytes.
+        let (width, height) = (800, 800);
+        let picture = MandelbrotTile { max_iterations: 1, ..MandelbrotTile::whole(width, height) };
+        let whole = Literal::new(Tile { x: 0, y: 0, width, height });
+        let error = soon(whole.map(&picture).run(cast.runtime())).await.unwrap_err();
+        let cause = &error.execution().expect("it failed on a worker").cause;
+        assert_eq!(*cause, Cause::OutputTooLarge { limit: LIMIT as u64 });
     }
     cast.all_is_well(&scene).await;
 }

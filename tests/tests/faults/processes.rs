@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Scene};
+use palfrey_host::queue::{Connection, QueueKind, QueueSpec};
+use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Log, Scene, soon};
 
 use crate::Cast;
 
@@ -92,6 +93,50 @@ async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_exe
     let all: Vec<_> = before.into_iter().chain(worker.words_after("stamping ")).collect();
     assert_eq!(all.len() as u64, ELEMENTS);
     assert_eq!(all.iter().collect::<HashSet<_>>().len() as u64, ELEMENTS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endless_tasks_of_a_program_that_is_killed_are_stopped_and_those_of_others_go_on() {
+    let scene = Scene::new();
+    scene.world().deploy(&["text", "probe-1"]).await;
+    let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"];
+    let workers = vec![scene.worker(&telling).await, scene.worker(&telling).await];
+    let gone = scene.endless_program().await;
+    // Both have begun with it, and the rest of it waits.
+    for worker in &workers {
+        worker.process.log().until(&["stamping 0"]).await;
+    }
+    let job = workers[0].process.log().words_after("task{job=").pop().unwrap();
+    gone.kill().await;
+    // The broker does so after a minute, which is not waited for here.
+    let broker = scene.world().connection().await;
+    soon(broker.delete(&QueueSpec::new(job, QueueKind::Lease))).await.unwrap();
+    for worker in &workers {
+        let stopped = |log: &Log| log.has(&["a job was terminated"]) || log.has(&["nobody can receive the results"]);
+        worker.process.log().until_it("its task is stopped", stopped).await;
+    }
+    let stamped = |log: &Log| log.count(&["stamping 0"]);
+    let before: Vec<_> = workers.iter().map(|worker| stamped(worker.process.log())).collect();
+    assert_eq!(before, [1, 1], "what was queued is not executed");
+    let cast = Cast::with(&scene, workers).await;
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_jump_a_day_to_and_fro_on_one_machine_change_nothing() {
+    let scene = Scene::new();
+    scene.world().deploy(&["text", "probe-1"]).await;
+    let confused = scene.with_jumping_clocks();
+    let worker = confused.worker(&[]).await;
+    let log = worker.process.log().clone();
+    let cast = Cast::with(&scene, vec![worker, scene.worker(&[]).await]).await;
+    cast.exact.reaches(1000).await;
+    confused.world().deploy(&["probe-2"]).await;
+    confused.world().done(&["rollback", "probe"]).await;
+    confused.world().deploy(&["probe-2"]).await;
+    cast.all_is_well(&scene).await;
+    // It has, as far as it knows, worked on two days.
+    log.until_it("it has told two days", |log| log.days().len() >= 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,13 @@ impl Receiver {
             match ended {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
                 End::Unwanted if self.spec.kind == QueueKind::Log => return,
-                End::Unwanted => return subscription.end().await,
+                End::Unwanted => {
+                    return tokio::select! {
+                        biased;
+                        () = subscription.end() => {}
+                        () = link.lost(&connection) => {}
+                    };
+                }
                 End::Lost => drop(subscription),
             }
             let again = tokio::select! {
@@ -140,8 +146,8 @@ impl Receiver {
                 Ok(taken.map(|taken| (Arc::new(channel), taken.delivery)))
             }
         };
-        let taken = self.link.on_channel(&self.spec.name, "take from", work).await?;
-        Ok(taken.and_then(|(channel, delivery)| self.received(channel, delivery).into_delivery()))
+        let (taken, connection) = self.link.on_channel_of(&self.spec.name, "take from", work).await?;
+        Ok(taken.and_then(|(channel, delivery)| self.received(channel, connection, delivery).into_delivery()))
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
@@ -172,7 +178,10 @@ impl Receiver {
             };
             let sent = match self.spec.kind {
                 QueueKind::Log => self.hand_over_record(delivery, deliveries).await,
-                _ => deliveries.send(self.received(subscription.channel.clone(), delivery)).await.is_ok(),
+                _ => {
+                    let (channel, connection) = (subscription.channel.clone(), subscription.connection.clone());
+                    deliveries.send(self.received(channel, connection, delivery)).await.is_ok()
+                }
             };
             if !sent {
                 return End::Unwanted;
@@ -200,17 +209,24 @@ impl Receiver {
         true
     }
 
-    fn received(&self, channel: Arc<Channel>, delivery: lapin::message::Delivery) -> Received {
+    fn received(
+        &self,
+        channel: Arc<Channel>,
+        connection: Arc<lapin::Connection>,
+        delivery: lapin::message::Delivery,
+    ) -> Received {
         let lapin::message::Delivery { properties, data, acker, redelivered, .. } = delivery;
         let payload = Bytes::from(data);
         let held = Held {
             acker: Some(acker),
             _channel: channel,
+            connection,
             payload: payload.clone(),
             earlier: headers::earlier_deliveries(&properties).unwrap_or(u32::from(redelivered)),
             moves: headers::moves(&properties),
             queue: self.spec.clone(),
             outbox: self.outbox.clone(),
+            link: self.link.clone(),
             asking: self.asking.clone(),
         };
         Received { payload, redelivered, offset: None, held: Some(held) }
@@ -264,12 +280,14 @@ struct Held {
     acker: Option<lapin::Acker>,
     /// Keeps the channel open.
     _channel: Arc<Channel>,
+    connection: Arc<lapin::Connection>,
     payload: Bytes,
     /// Earlier deliveries from this queue.
     earlier: u32,
     moves: Vec<Move>,
     queue: QueueSpec,
     outbox: Outbox,
+    link: Link,
     asking: Link,
 }
 
@@ -280,6 +298,18 @@ impl Held {
 
     fn take(&mut self) -> Result<lapin::Acker, QueueError> {
         self.acker.take().filter(lapin::Acker::usable).ok_or(QueueError::Stale)
+    }
+
+    /// Waits until the channel has taken the frame, or is gone.
+    async fn settled(&self, answer: impl Future<Output = lapin::Result<bool>>) -> Result<(), QueueError> {
+        tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(QueueError::Stale),
+            },
+            () = self.link.lost(&self.connection) => Err(QueueError::Stale),
+        }
     }
 
     /// Publishes the message to another queue, which is made unless it exists.
@@ -303,22 +333,16 @@ impl Held {
     }
 }
 
-/// `Ok` means that the channel has taken the frame, or else that it is gone.
-fn settled(answer: lapin::Result<bool>) -> Result<(), QueueError> {
-    match answer {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(QueueError::Stale),
-    }
-}
-
 #[async_trait]
 impl Acker for Held {
     async fn ack(mut self: Box<Self>) -> Result<(), QueueError> {
-        settled(self.take()?.ack(BasicAckOptions::default()).await)
+        let acker = self.take()?;
+        self.settled(acker.ack(BasicAckOptions::default())).await
     }
 
     async fn nack(mut self: Box<Self>) -> Result<(), QueueError> {
-        settled(self.take()?.nack(give_back()).await)
+        let acker = self.take()?;
+        self.settled(acker.nack(give_back())).await
     }
 
     async fn move_to(mut self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError> {
@@ -327,7 +351,8 @@ impl Acker for Held {
             return Err(QueueError::Stale);
         }
         self.publish_to(queue, reason).await?;
-        settled(self.take()?.ack(BasicAckOptions::default()).await)
+        let acker = self.take()?;
+        self.settled(acker.ack(BasicAckOptions::default())).await
     }
 
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {

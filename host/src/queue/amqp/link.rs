@@ -226,6 +226,17 @@ impl Verdict {
     }
 }
 
+/// The largest message that the broker takes, if the error says that one was larger. RabbitMQ closes the channel then; how much
+/// it takes is a setting that it tells nobody before.
+pub(super) fn size_limit(error: &lapin::Error) -> Option<usize> {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
+    if refusal.get_id() != PRECONDITION_FAILED {
+        return None;
+    }
+    let (_, limit) = refusal.get_message().as_str().split_once(" max size ")?;
+    limit.trim().parse().ok()
+}
+
 /// Whether the error should pass, and may not.
 fn is_doubtful(error: &lapin::Error) -> bool {
     let is_about_a_replica = || match error.kind() {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::{
-    link::{Link, Verdict},
+    link::{Link, Verdict, size_limit},
     topology,
 };
 use crate::queue::{Durability, MAX_MESSAGE, QueueError};
@@ -259,6 +259,18 @@ impl Driver {
 
     /// After the channel broke: what would break the next one as well is not sent again.
     fn give_up_if_final(&mut self, error: &lapin::Error) {
+        if let Some(limit) = size_limit(error) {
+            let refused: Vec<_> = self.unconfirmed.extract_if(.., |_, message| message.payload.len() > limit).collect();
+            let is_about_one_of_these = !refused.is_empty();
+            for (_, message) in refused {
+                let size = message.payload.len();
+                message.tell(Err(QueueError::TooLarge { size, limit }));
+            }
+            // The others were only beside it.
+            if is_about_one_of_these {
+                return;
+            }
+        }
         match Verdict::of(error) {
             Verdict::Lost => debug!(%error, messages = self.unconfirmed.len(), "unconfirmed messages are sent again"),
             Verdict::Missing => self.fail_all(|queue| QueueError::NoSuchQueue(queue.to_owned())),

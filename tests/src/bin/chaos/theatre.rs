@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use palfrey_host::directive::*;
 use palfrey_rabbitmq::{Node, NodeOptions};
-use palfrey_tests::{Conduct, Deployments, Exact, Frame, Program, Proxy, Remote, Scene, soon};
+use palfrey_tests::{Conduct, Deployments, Exact, FREE, Frame, Program, Proxy, Remote, Scene, soon};
 use text::{CharToString, Concat};
 use tokio::time::{Instant, sleep_until};
 
-use crate::fault::{Fault, WORKERS, Whose};
+use crate::{
+    FAULTS_PER_JOB,
+    fault::{Fault, WORKERS, Whose},
+};
 
 /// RabbitMQ writes down within a second or so which queues there are. One that is killed before has forgotten them.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
-/// Of each element of the map: with it a job outlives most faults on a machine with two cores.
+/// Of each element of the map: with it the elements that come with a fault keep two cores busy for seconds.
 const WORK: u64 = 300_000;
 
 /// A broker and its workers.
@@ -26,6 +29,8 @@ pub(crate) struct Theatre {
 pub(crate) struct Act {
     program: Program,
     exact: Exact,
+    /// What the jobs have been given. They get more with each fault, so that none finds them idle.
+    share: u64,
     deployments: Option<Deployments>,
 }
 
@@ -49,15 +54,16 @@ impl Theatre {
 
     pub(crate) async fn begin(&self, deploys: bool) -> Act {
         let program = self.scene.program().await;
-        let exact = Exact::start_with_work(&program.runtime, 1, WORK);
+        let mut exact = Exact::start_without_elements(&program.runtime, 1, WORK);
+        exact.give(100);
         // Both jobs have to have begun before the version that they are to use is replaced.
         exact.reaches(100).await;
         let deployments = if deploys { Some(Deployments::start(self.scene.program().await)) } else { None };
-        Act { program, exact, deployments }
+        Act { program, exact, share: 0, deployments }
     }
 
     pub(crate) async fn end(&mut self, act: Act) {
-        let Act { program: _program, exact, deployments } = act;
+        let Act { program: _program, exact, deployments, .. } = act;
         if let Some(deployments) = deployments {
             deployments.end().await;
         }
@@ -79,6 +85,8 @@ impl Theatre {
 
     pub(crate) async fn strike(&mut self, act: &mut Act, fault: Fault) {
         self.replace_the_dead().await;
+        act.share += FREE / u64::from(FAULTS_PER_JOB);
+        act.exact.give(act.share);
         match fault {
             Fault::Kill { worker } => {
                 let fresh = self.scene.worker(&[]).await;
