@@ -81,6 +81,9 @@ pub(crate) async fn open_plugins(
 ) -> Result<Plugins, ConnectError> {
     let trust = Trust::load(&config.trust)?;
     let allowed = Grants::allowed(&config.allow)?;
+    if !allowed.is_empty() {
+        tracing::info!(%allowed, "operations may have what they were granted of these");
+    }
     let store = match &config.cache_dir {
         Some(folder) => ComponentStore::in_directory(folder)?,
         None => ComponentStore::in_memory(),

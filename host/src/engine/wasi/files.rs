@@ -225,3 +225,102 @@ impl types::HostDirectoryEntryStream for Files<'_> {
         HostDirectoryEntryStream::drop(&mut self.0, entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wasmtime::component::ResourceTable;
+    use wasmtime_wasi::{
+        FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+        p2::{
+            OutputStream, StreamError,
+            bindings::{
+                filesystem::preopens,
+                sync::io::{
+                    poll,
+                    streams::{self, HostInputStream as _, HostOutputStream as _},
+                },
+            },
+            pipe::MemoryOutputPipe,
+        },
+    };
+
+    use super::{
+        super::{clock::Clock, io::Io},
+        types::HostDescriptor as _,
+        *,
+    };
+
+    struct Guest {
+        ctx: WasiCtx,
+        table: ResourceTable,
+        clock: Arc<Clock>,
+    }
+
+    impl WasiView for Guest {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+        }
+    }
+
+    impl Guest {
+        fn io(&mut self) -> Io<'_> {
+            Io { table: &mut self.table, clock: &self.clock }
+        }
+
+        /// A stream of the file `text` in a directory that is granted.
+        fn stream(&mut self) -> Resource<DynInputStream> {
+            let folders = preopens::Host::get_directories(&mut self.filesystem()).unwrap();
+            let folder = folders.into_iter().next().unwrap().0;
+            let mut files = Files(self.filesystem());
+            let (none, read) = (PathFlags::empty(), DescriptorFlags::READ);
+            let file = files.open_at(folder, none, "text".to_owned(), OpenFlags::empty(), read).unwrap();
+            files.read_via_stream(file, 0).unwrap()
+        }
+    }
+
+    fn check(test: impl FnOnce(&mut Guest)) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("text"), "some text").unwrap();
+        let mut ctx = WasiCtxBuilder::new();
+        ctx.allow_blocking_current_thread(true).preopened_dir(folder.path(), "/data", FsPerms::ReadOnly).unwrap();
+        test(&mut Guest { ctx: ctx.build(), table: ResourceTable::new(), clock: Arc::default() });
+    }
+
+    fn borrowed<T: 'static>(resource: &Resource<T>) -> Resource<T> {
+        Resource::new_borrow(resource.rep())
+    }
+
+    #[test]
+    fn who_waits_for_a_file_finds_it_ready_and_who_does_not_wait_reads_it_as_well() {
+        check(|guest| {
+            let stream = guest.stream();
+            let mut io = guest.io();
+            let ready = io.subscribe(borrowed(&stream)).unwrap();
+            assert_eq!(poll::Host::poll(&mut io, vec![ready]).unwrap(), [0]);
+            assert_eq!(io.read(borrowed(&stream), 0).unwrap(), b"");
+            assert_eq!(io.read(borrowed(&stream), 3).unwrap(), b"som");
+            assert_eq!(io.skip(borrowed(&stream), 0).unwrap(), 0);
+            assert_eq!(io.skip(borrowed(&stream), 2).unwrap(), 2);
+            assert_eq!(io.blocking_read(borrowed(&stream), 9).unwrap(), b"text");
+            assert!(matches!(io.read(borrowed(&stream), 9), Err(StreamError::Closed)));
+            streams::HostInputStream::drop(&mut io, stream).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_is_spliced_to_where_a_guest_writes() {
+        check(|guest| {
+            let stream = guest.stream();
+            let pipe = MemoryOutputPipe::new(1024);
+            let output: DynOutputStream = Box::new(pipe.clone()) as Box<dyn OutputStream>;
+            let mut io = guest.io();
+            let output = io.table.push(output).unwrap();
+            assert_eq!(io.splice(borrowed(&output), borrowed(&stream), 4).unwrap(), 4);
+            assert_eq!(io.blocking_splice(borrowed(&output), borrowed(&stream), 100).unwrap(), 5);
+            assert_eq!(pipe.contents(), "some text");
+            assert!(matches!(io.splice(output, stream, 1), Err(StreamError::Closed)));
+        });
+    }
+}

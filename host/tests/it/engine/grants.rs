@@ -15,7 +15,7 @@ use palfrey_sdk::{RemoteExecute, Serializer};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
-use super::guests::engine;
+use super::guests::{changed, engine};
 
 /// Without any grants.
 fn asker() -> &'static Plugin {
@@ -267,6 +267,17 @@ fn a_directory_that_is_gone_is_named() {
     assert!(call(&data.plugin, &LookAtValue, &0).is_ok());
     fs::rename(data.path("moved"), data.path("data")).unwrap();
     assert!(call(&data.plugin, &LookAtData, &0).is_ok());
+}
+
+#[test]
+fn a_component_that_needs_what_nobody_can_give_is_refused() {
+    let wasm = changed(crate::component("asker"), "env:CARGO_PKG_NAME", "gpu:CARGO_PKG_NAME");
+    let error = engine(1).load(&wasm).unwrap_err();
+    let chain: Vec<_> = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).collect();
+    let chain = chain.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let expect =
+        "the operation `look-at-value` needs what this release cannot give: \"gpu:CARGO_PKG_NAME\" is nothing that";
+    assert!(chain.contains(expect), "{chain}");
 }
 
 #[test]
