@@ -48,8 +48,11 @@ pub struct Seen {
 fn look() -> Seen {
     let now = Instant::now();
     let step = now.elapsed();
-    let hour = Duration::from_secs(3600);
-    std::thread::sleep(hour);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "within the sandbox it takes no time, and that is what is looked at"
+    )]
+    std::thread::sleep(Duration::from_secs(3600));
     let names = |entries: fs::ReadDir| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut data = fs::read_dir("/data").and_then(|entries| names(entries).collect::<io::Result<Vec<_>>>()).ok();
     data.iter_mut().for_each(|names| names.sort());

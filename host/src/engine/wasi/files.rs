@@ -297,7 +297,7 @@ mod tests {
         check(|guest| {
             let stream = guest.stream();
             let mut io = guest.io();
-            let ready = io.subscribe(borrowed(&stream)).unwrap();
+            let ready = streams::HostInputStream::subscribe(&mut io, borrowed(&stream)).unwrap();
             assert_eq!(poll::Host::poll(&mut io, vec![ready]).unwrap(), [0]);
             assert_eq!(io.read(borrowed(&stream), 0).unwrap(), b"");
             assert_eq!(io.read(borrowed(&stream), 3).unwrap(), b"som");

@@ -67,7 +67,7 @@ where
 {
     let config = Serializer::Postcard.to_bytes(operation).unwrap();
     let limits = Limits { time: Duration::from_secs(60), ..Limits::default() };
-    let inputs = Packed::single(Serializer::Postcard.to_bytes(input).unwrap().into());
+    let inputs = Packed::single(Serializer::Postcard.to_bytes(input).unwrap());
     let outcome = plugin.map(&Call::new(Op::NAME, &config, limits), &inputs)?;
     assert_eq!(outcome.failure, None);
     Ok(Serializer::Postcard.from_bytes(&outcome.outputs.get(0).unwrap()).unwrap())
