@@ -38,6 +38,8 @@ pub struct Descriptor {
     pub input_schema: Option<String>,
     /// Schema of an output.
     pub output_schema: Option<String>,
+    /// What it needs from outside of the sandbox, by name.
+    pub needs: &'static [&'static str],
 }
 
 /// What can be done with an operation.
@@ -101,7 +103,7 @@ mod tests {
 
     #[derive(Serialize, Deserialize, Schema, RemoteExecute)]
     #[postcard(crate = crate::postcard_schema)]
-    #[palfrey(name = "max", summary = "The larger one.")]
+    #[palfrey(name = "max", summary = "The larger one.", needs("clocks", "env:CEILING"))]
     struct Maximum;
 
     impl Monoid for Maximum {
@@ -127,6 +129,7 @@ mod tests {
             config_schema: None,
             input_schema: Some(point.to_owned()),
             output_schema: None,
+            needs: &[],
         };
         assert_eq!(HidePoint::descriptor(), expected);
         assert_eq!((HidePoint::PLUGIN, HidePoint::VERSION), ("palfrey-sdk", env!("CARGO_PKG_VERSION")));
@@ -142,6 +145,7 @@ mod tests {
             config_schema: Some(r#"{"name":"Maximum","ty":"UnitStruct"}"#.to_owned()),
             input_schema: Some(r#"{"name":"u16","ty":"U16"}"#.to_owned()),
             output_schema: Some(r#"{"name":"u16","ty":"U16"}"#.to_owned()),
+            needs: &["clocks", "env:CEILING"],
         };
         assert_eq!(Maximum::descriptor(), expected);
     }

@@ -95,6 +95,7 @@
 //!
 //! It compiles natively without an engine, a runtime or a broker. It grants nothing: an operation has no files, network or
 //! environment, its clocks and random numbers are the same in each execution, and each batch starts in a fresh instance.
+//! [What an operation needs](RemoteExecute#what-an-operation-needs) beyond that it has to say.
 //! A plugin that depends on another one has both registries in one component, which does not link: share types through
 //! a crate without `registry!`.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]

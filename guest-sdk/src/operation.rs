@@ -120,6 +120,40 @@ impl<T: Monoid> Operation for T {
 /// assert_eq!(ByteLength::NAME, "length");
 /// assert_eq!(ByteLength::descriptor().input_schema.as_deref(), Some(r#"{"name":"String","ty":"String"}"#));
 /// ```
+///
+/// # What an operation needs
+///
+/// Nothing is there by default: see [the crate](crate#what-it-does-not-do). An operation that cannot do without names what it needs:
+///
+/// - `clocks`: the time, by [`SystemTime`](std::time::SystemTime) and [`Instant`](std::time::Instant). Sleeping takes no time even so;
+/// - `entropy`: random numbers that nobody can foresee;
+/// - `env:NAME`: an environment value of the worker;
+/// - `dir:/path`: a directory of the worker, to read from under this path.
+///
+/// Whoever deploys the plugin has to grant it (`palfrey deploy --grant clocks`), and only workers that allow it execute the
+/// operation (`palfrey worker --allow clocks`). Its results are not a function of its bytes any more.
+///
+/// ```
+/// use palfrey_sdk::{FatalError, Operation, RemoteExecute, Result};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Looks a word up in the dictionary of the worker.
+/// #[derive(Serialize, Deserialize, RemoteExecute)]
+/// #[palfrey(needs("dir:/dictionary", "env:LANG"))]
+/// pub struct LookUp;
+///
+/// impl Operation for LookUp {
+///     type Input = String;
+///     type Output = String;
+///
+///     fn execute(&self, word: String) -> Result<String> {
+///         let language = std::env::var("LANG").map_err(FatalError::new)?;
+///         Ok(std::fs::read_to_string(format!("/dictionary/{language}/{word}")).map_err(FatalError::new)?)
+///     }
+/// }
+///
+/// assert_eq!(LookUp::descriptor().needs, ["dir:/dictionary", "env:LANG"]);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be executed by workers",
     label = "this type is not `RemoteExecute`",

@@ -24,7 +24,7 @@ use clap::{Args, ValueEnum};
 use palfrey_sdk::Serializer;
 
 use crate::{
-    engine::{CompileLimits, Compiler, EngineConfig, LimitRule, LimitRules, Limits},
+    engine::{Allowance, CompileLimits, Compiler, EngineConfig, LimitRule, LimitRules, Limits},
     presence,
     queue::{
         Durability,
@@ -178,6 +178,18 @@ pub struct Config {
         global = true
     )]
     pub trust: Vec<PathBuf>,
+
+    /// What operations may have of this machine, if they need it and were granted it: `clocks`, `entropy`, `env:NAME`,
+    /// `dir:/path` to read from, or `dir:/path=/path/here`. Repeatable; in the environment with `;` between them [default: nothing]
+    #[arg(
+        long,
+        env = "PALFREY_ALLOW",
+        value_name = "CAPABILITY",
+        value_delimiter = ';',
+        help_heading = "Execution",
+        global = true
+    )]
+    pub allow: Vec<Allowance>,
 }
 
 /// Name of the channel that carries the tasks, unless another one is configured.
@@ -208,6 +220,7 @@ impl Default for Config {
             compiler: Compiler::default(),
             cache_dir: None,
             trust: Vec::new(),
+            allow: Vec::new(),
         }
     }
 }

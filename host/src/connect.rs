@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     channel::ChannelFactory,
     config::{BrokerError, Config, Transport},
-    engine::{Engine, EngineError},
+    engine::{AllowError, Engine, EngineError, Grants},
     plugin::{ComponentStore, Follow, Plugins, Registry, RegistryOptions, StoreError, Trust, TrustError},
     queue::{Connection, QueueError, amqp::Amqp, in_memory::InMemory},
 };
@@ -40,6 +40,9 @@ pub enum ConnectError {
     /// The keys that are trusted cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// Something that is to be allowed to plugins is not there.
+    #[error(transparent)]
+    Allow(#[from] AllowError),
     /// The folder of the components cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,10 +80,14 @@ pub(crate) async fn open_plugins(
     config: &Config,
 ) -> Result<Plugins, ConnectError> {
     let trust = Trust::load(&config.trust)?;
+    let allowed = Grants::allowed(&config.allow)?;
+    if !allowed.is_empty() {
+        tracing::info!(%allowed, "operations may have what they were granted of these");
+    }
     let store = match &config.cache_dir {
         Some(folder) => ComponentStore::in_directory(folder)?,
         None => ComponentStore::in_memory(),
     };
     let registry = open_registry(channels, config, Follow::Components(store)).await?;
-    Ok(Plugins::new(registry, engine.clone(), trust))
+    Ok(Plugins::new(registry, engine.clone(), trust, allowed))
 }

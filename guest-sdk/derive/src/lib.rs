@@ -3,7 +3,10 @@
 use heck::ToKebabCase;
 use proc_macro::TokenStream;
 use quote::quote;
-use syn::{Attribute, DeriveInput, Expr, ExprLit, Lit, LitStr, Meta, parse_macro_input, spanned::Spanned};
+use syn::{
+    Attribute, DeriveInput, Expr, ExprLit, Lit, LitStr, Meta, Token, parenthesized, parse_macro_input,
+    punctuated::Punctuated, spanned::Spanned,
+};
 
 /// Implements `palfrey_sdk::RemoteExecute`.
 #[proc_macro_derive(RemoteExecute, attributes(palfrey))]
@@ -40,6 +43,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             name
         }
     };
+    let needs = attributes.needs;
     let summary = attributes.summary.map_or_else(|| first_paragraph(&input.attrs), |summary| summary.value());
     Ok(quote! {
         #[automatically_derived]
@@ -62,6 +66,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                     config_schema: operation.schema(),
                     input_schema: operation.input().schema(),
                     output_schema: Probe::<<#ident as ::palfrey_sdk::Operation>::Output>::new().schema(),
+                    needs: &[#(#needs),*],
                 }
             }
         }
@@ -73,6 +78,7 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
 struct Attributes {
     name: Option<LitStr>,
     summary: Option<LitStr>,
+    needs: Vec<LitStr>,
 }
 
 impl Attributes {
@@ -80,12 +86,22 @@ impl Attributes {
         let mut parsed = Self::default();
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("palfrey")) {
             attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("needs") {
+                    let list;
+                    parenthesized!(list in meta.input);
+                    let needs = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
+                    needs.iter().try_for_each(check_need)?;
+                    parsed.needs.extend(needs);
+                    return Ok(());
+                }
                 let slot = if meta.path.is_ident("name") {
                     &mut parsed.name
                 } else if meta.path.is_ident("summary") {
                     &mut parsed.summary
                 } else {
-                    return Err(meta.error("unknown attribute: write `name = \"…\"` or `summary = \"…\"`"));
+                    return Err(
+                        meta.error("unknown attribute: write `name = \"…\"`, `summary = \"…\"` or `needs(\"…\")`")
+                    );
                 };
                 if slot.replace(meta.value()?.parse()?).is_some() {
                     return Err(meta.error("this was set before: keep one of the two"));
@@ -110,6 +126,31 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     } else {
         Ok(())
     }
+}
+
+/// The contract's rule for what an operation needs.
+fn check_need(need: &LitStr) -> syn::Result<()> {
+    let text = need.value();
+    let sound = match text.split_once(':') {
+        None => matches!(text.as_str(), "clocks" | "entropy"),
+        Some(("env", name)) => {
+            !name.is_empty()
+                && !name.starts_with(|first: char| first.is_ascii_digit())
+                && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+        }
+        Some(("dir", path)) => path.strip_prefix('/').is_some_and(|path| {
+            path.split('/').all(|part| {
+                !matches!(part, "" | "." | "..")
+                    && !part.contains(|char: char| char.is_control() || "=;".contains(char))
+            })
+        }),
+        Some(_) => false,
+    };
+    if sound && text.len() <= 256 {
+        return Ok(());
+    }
+    let message = format!("nobody can grant `{text}`: write `clocks`, `entropy`, `env:NAME` or `dir:/path`");
+    Err(syn::Error::new(need.span(), message))
 }
 
 /// The first paragraph of the documentation, as one line.

@@ -114,6 +114,7 @@ impl From<Descriptor> for operations::Descriptor {
             config_schema: descriptor.config_schema,
             input_schema: descriptor.input_schema,
             output_schema: descriptor.output_schema,
+            needs: descriptor.needs.iter().map(|&need| need.to_owned()).collect(),
         }
     }
 }

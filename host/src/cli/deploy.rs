@@ -1,6 +1,7 @@
 //! `palfrey deploy`
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,8 +12,8 @@ use clap::ValueHint;
 use indicatif::{ProgressBar, ProgressStyle};
 use palfrey_host::{
     Config,
-    engine::{Engine, Plugin},
-    plugin::{Change, CheckedComponent, DeployOptions, Deployed, Registry, Trust, check_signature_name},
+    engine::{Capability, Engine, Plugin},
+    plugin::{Change, CheckedComponent, DeployOptions, Deployed, Registry, Trust, check_grants, check_signature_name},
 };
 
 use super::{Failure, connection, output, sign::signature_file};
@@ -21,6 +22,9 @@ pub(super) const HELP: &str = "\
 Every file is checked before any is deployed. New jobs execute what was deployed; jobs under way keep what they began with.
 Deploying what is active already changes nothing, unless it brings a new signature. The signature of FILE is in FILE.minisig,
 where `palfrey sign` puts it. With `--trust` what these keys did not sign is not deployed.
+
+A component whose operations ask for something outside of the sandbox is deployed only if that is granted: `clocks`, `entropy`,
+`env:NAME`, `dir:/path`. `palfrey inspect FILE` shows what it asks for. Each worker decides whether it allows that.
 
 Example:
   cargo build --release --target wasm32-wasip2
@@ -34,20 +38,32 @@ pub(super) struct Args {
     /// Replace a version that was deployed with other bytes, and upload bytes that were uploaded before
     #[arg(long)]
     force: bool,
+    /// Grant what the operations of these components ask for, by name. Repeatable
+    #[arg(long = "grant", value_name = "CAPABILITY")]
+    grants: Vec<Capability>,
 }
 
 pub(super) async fn run(config: Config, args: Args, quiet: bool) -> Result<(), Failure> {
     let engine = connection::engine(&config)?;
     let trust = Trust::load(&config.trust)?;
     let mut components = Vec::new();
+    let granted: BTreeSet<_> = args.grants.into_iter().collect();
+    let mut unused = granted.clone();
     for path in &args.files {
         let (bytes, plugin) = check(path, &engine).await?;
         let signature = signature(path, &bytes, &plugin, &trust).await?;
-        components.push((bytes, plugin, signature));
+        check_grants(plugin.description(), &granted)?;
+        // Each has what it asks for, and nothing that another one does.
+        let grants = plugin.description().needs();
+        unused.retain(|grant| !grants.contains(grant));
+        components.push((bytes, plugin, signature, grants));
+    }
+    if let Some(grant) = unused.pop_first() {
+        return Err(Failure::GrantNotAsked(grant));
     }
     let runtime = connection::connect(config).await?;
-    for (bytes, plugin, signature) in components {
-        let options = DeployOptions { force: args.force, signature, ..DeployOptions::default() };
+    for (bytes, plugin, signature, grants) in components {
+        let options = DeployOptions { force: args.force, signature, grants, ..DeployOptions::default() };
         let deployed = upload(runtime.registry(), bytes, &plugin, options, quiet).await?;
         output::print(&describe(&deployed, runtime.registry()))?;
     }
@@ -122,10 +138,12 @@ fn describe(deployed: &Deployed, registry: &Registry) -> String {
     let deployment = &deployed.deployment;
     let name = format!("{} {}", deployment.description.name, deployment.version());
     let details = format!(
-        "{}, {}, {} operations",
+        "{}, {}, {} operations{}{}",
         deployment.digest.short(),
         output::size(deployment.size),
-        deployment.description.operations.len()
+        deployment.description.operations.len(),
+        if deployment.grants.is_empty() { "" } else { ", granted " },
+        output::names(&deployment.grants),
     );
     match &deployed.change {
         Change::Signed { .. } => format!("{name} was active already, and has one more signature ({details})\n"),

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use palfrey_host::{
     ConnectError,
     dead_letters::DeadLetterError,
-    engine::{EngineError, LoadError},
+    engine::{Capability, EngineError, LoadError},
     plugin::{KeyError, Refusal, RegistryError, TrustError, Untrusted},
     presence::CommandError,
     queue::QueueError,
@@ -87,6 +87,9 @@ pub(super) enum Failure {
         #[source]
         source: Untrusted,
     },
+    /// A grant that changes nothing, most likely a mistake.
+    #[error("nothing that is deployed here asks for `{0}`; `palfrey inspect FILE` shows what a component asks for")]
+    GrantNotAsked(Capability),
     /// The address for health probes is taken, or not this machine's.
     #[error("cannot listen on {address} for health probes")]
     Listen {
@@ -115,7 +118,12 @@ impl Failure {
         const REFUSED: u8 = 5;
         ExitCode::from(match self {
             Self::Internal(_) | Self::Queue(_) => INTERNAL,
-            Self::InMemory | Self::Setup(_) | Self::Listen { .. } | Self::Key { .. } | Self::Password(_) => USAGE,
+            Self::InMemory
+            | Self::Setup(_)
+            | Self::Listen { .. }
+            | Self::Key { .. }
+            | Self::Password(_)
+            | Self::GrantNotAsked(_) => USAGE,
             Self::Write { .. } => INTERNAL,
             Self::Connect(_) => CANNOT_CONNECT,
             Self::File { .. } | Self::NotFound(_) => NOT_FOUND,
@@ -128,6 +136,7 @@ impl Failure {
                 | Refusal::NotDeployed { .. }
                 | Refusal::NothingBefore { .. }
                 | Refusal::Overtaken { .. }
+                | Refusal::NotGranted { .. }
                 | Refusal::SignatureTooLarge(_)
                 | Refusal::Name(_) => REFUSED,
             },

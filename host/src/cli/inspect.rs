@@ -1,11 +1,11 @@
 //! `palfrey inspect`
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
 use clap::ValueHint;
 use palfrey_host::{
     Config,
-    engine::{Description, Descriptor, Kind},
+    engine::{Capability, Description, Descriptor, Kind},
     plugin::{Event, EventKind, PluginHistory, Refusal, schema},
     task::{Digest, is_kebab_case},
 };
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::{Failure, connection, deploy, output};
 
 pub(super) const HELP: &str = "\
-A name in kebab-case is a deployed plugin, anything else is a file, which needs no broker.
+A name in kebab-case is a deployed plugin, anything else is a file, which needs no broker. What an operation needs is what it
+asks for from outside of the sandbox: `palfrey deploy --grant` grants it, `palfrey worker --allow` allows it. The others are pure.
 
 Examples:
   palfrey inspect arith
@@ -44,6 +45,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<(), Failure> {
             digest: plugin.digest(),
             size: plugin.size(),
             imports: plugin.imports().to_vec(),
+            grants: None,
             history: None,
         }
     };
@@ -56,6 +58,8 @@ struct Sheet {
     digest: Digest,
     size: u64,
     imports: Vec<String>,
+    /// `None` for a file.
+    grants: Option<BTreeSet<Capability>>,
     /// `None` for a file.
     history: Option<History>,
 }
@@ -79,12 +83,13 @@ impl Sheet {
             digest: deployment.digest,
             size: deployment.size,
             imports: deployment.imports.clone(),
+            grants: Some(deployment.grants.clone()),
             history: Some(History { active: history.active().is_some(), events }),
         })
     }
 
     fn to_text(&self) -> String {
-        let Self { description, digest, size, imports, history } = self;
+        let Self { description, digest, size, imports, grants, history } = self;
         let state = match history {
             None => "",
             Some(History { active: true, .. }) => ", active",
@@ -94,6 +99,13 @@ impl Sheet {
         _ = write!(text, "\n  digest   {digest}\n  size     {}\n", output::size(*size));
         for (index, import) in imports.iter().enumerate() {
             _ = writeln!(text, "  {}  {import}", if index == 0 { "imports" } else { "       " });
+        }
+        let needs = description.needs();
+        if !needs.is_empty() {
+            _ = writeln!(text, "  needs    {}", output::names(&needs));
+        }
+        if let Some(grants) = grants.as_ref().filter(|grants| !grants.is_empty()) {
+            _ = writeln!(text, "  granted  {}", output::names(grants));
         }
         _ = writeln!(text, "\n{}", output::heading("Operations"));
         for operation in &description.operations {
@@ -109,7 +121,7 @@ impl Sheet {
     }
 
     fn to_json(&self) -> Value {
-        let Self { description, digest, size, imports, history } = self;
+        let Self { description, digest, size, imports, grants, history } = self;
         let operations = description.operations.iter().map(|operation| {
             let schema = |schema: &Option<String>| schema.as_deref().and_then(|text| serde_json::from_str(text).ok());
             json!({
@@ -120,6 +132,8 @@ impl Sheet {
                 "config_schema": schema(&operation.config_schema).unwrap_or(Value::Null),
                 "input_schema": schema(&operation.input_schema).unwrap_or(Value::Null),
                 "output_schema": schema(&operation.output_schema).unwrap_or(Value::Null),
+                "needs": operation.needs,
+                "pure": operation.is_pure(),
             })
         });
         let history = history.as_ref().map(|history| {
@@ -134,6 +148,8 @@ impl Sheet {
             "digest": digest.to_string(),
             "size": size,
             "imports": imports,
+            "needs": description.needs(),
+            "grants": grants,
             "operations": operations.collect::<Vec<_>>(),
             "deployment": history,
         })
@@ -162,9 +178,13 @@ fn write_operation(text: &mut String, operation: &Descriptor) {
         Kind::Operation => "",
         Kind::Monoid => ", a monoid",
     };
-    _ = writeln!(text, "  {}{kind} ({})", output::heading(&operation.name), operation.encodings.join(", "));
+    let impure = if operation.is_pure() { "" } else { ", impure" };
+    _ = writeln!(text, "  {}{kind}{impure} ({})", output::heading(&operation.name), operation.encodings.join(", "));
     if !operation.summary.is_empty() {
         _ = writeln!(text, "    {}", operation.summary);
+    }
+    if !operation.is_pure() {
+        _ = writeln!(text, "      needs    {}", output::names(&operation.needs));
     }
     let schemas = [
         ("config", &operation.config_schema),

@@ -1,6 +1,7 @@
 //! What the user sees: results on stdout, the log and failures on stderr.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     io::{self, Write as _},
     time::{Duration, SystemTime},
@@ -8,6 +9,7 @@ use std::{
 
 use clap::{ValueEnum, builder::styling::Style};
 use comfy_table::{Attribute, Cell, Table, TableStyle, presets};
+use palfrey_host::engine::Capability;
 use tracing::Level;
 use tracing_subscriber::{
     EnvFilter,
@@ -123,6 +125,11 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A size for people.
+/// Names of capabilities: `clocks, env:LANG`.
+pub(super) fn names(capabilities: &BTreeSet<Capability>) -> String {
+    capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use palfrey_host::{
     Config,
+    engine::Descriptor,
     plugin::{Deployment, PluginHistory},
 };
 use serde_json::{Value, json};
@@ -53,7 +54,8 @@ fn shown(plugins: &[Arc<PluginHistory>], all: bool) -> Vec<Shown> {
 fn to_table(plugins: &[Shown]) -> String {
     let mut table = output::table(["PLUGIN", "VERSION", "STATE", "OPERATIONS", "SIZE", "DIGEST", "DEPLOYED", "BY"]);
     for (history, deployment) in plugins {
-        let operations: Vec<_> = deployment.description.operations.iter().map(|it| it.name.as_str()).collect();
+        let name = |it: &Descriptor| if it.is_pure() { it.name.clone() } else { format!("{} (impure)", it.name) };
+        let operations: Vec<_> = deployment.description.operations.iter().map(name).collect();
         table.add_row([
             history.name().to_owned(),
             deployment.version().to_string(),
@@ -76,6 +78,8 @@ fn to_json(history: &PluginHistory, deployment: &Deployment) -> Value {
         "digest": deployment.digest.to_string(),
         "size": deployment.size,
         "operations": deployment.description.operations.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        "impure": deployment.description.operations.iter().filter(|it| !it.is_pure()).map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        "grants": deployment.grants,
         "deployed_by": deployment.who,
         "deployed_at": deployment.when.to_string(),
     })

@@ -13,7 +13,10 @@ Takes tasks and executes whatever plugins they name. Start as many as you like, 
 At the first SIGINT or SIGTERM, or when `palfrey drain` names it, it takes no more tasks, finishes those that run within the
 drain timeout and exits with 0; at a second one it exits at once. The broker gives to others what was not finished.
 
-Example:
+Operations that need something of this machine are left to other workers, unless `--allow` names it.
+
+Examples:
+  palfrey worker --allow clocks --allow dir:/models=/srv/models
   palfrey worker --amqp-uri amqp://user:password@broker:5672/%2f --slots 4 --limit time=1min,memory=512MiB";
 
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,12 @@ use palfrey_schedule::{BatchRule, COMBINING, FoldTree, Phase, Unanswered, Window
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
-use super::{JobError, JobOptions, JobProgress, crew::Crew, plan::Plan, source::Source};
+use super::{
+    JobError, JobOptions, JobProgress,
+    crew::Crew,
+    plan::{Pinned, Plan},
+    source::Source,
+};
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
@@ -104,6 +109,8 @@ pub(crate) struct Job<'a> {
     source: Box<dyn Source + 'a>,
     source_ended: bool,
     stages: Vec<Stage>,
+    /// Whether all stages are pure: only then a task may be executed a second time in advance.
+    pure: bool,
     serializer: Serializer,
     options: JobOptions,
     lease: JobLease<Piece>,
@@ -151,7 +158,7 @@ impl<'a> Job<'a> {
     ) -> Result<Self, JobError> {
         // A time that is too far away for the clock is none.
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let stages = resolve_when_deployed(runtime, plan, &options, deadline).await?;
+        let Pinned { stages, pure } = resolve_when_deployed(runtime, plan, &options, deadline).await?;
         let lease = tokio::select! {
             lease = runtime.lease_job(stages.iter().map(|stage| stage.operation.clone()).collect()) => lease?,
             () = sleep_until(deadline) => {
@@ -163,6 +170,7 @@ impl<'a> Job<'a> {
             source,
             source_ended: false,
             stages,
+            pure,
             serializer: runtime.serializer(),
             lease,
             workers: runtime.task_channel().clone(),
@@ -292,7 +300,8 @@ impl<'a> Job<'a> {
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
-        let hedge = self.source_ended && in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
+        let idle = in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
+        let hedge = self.source_ended && self.pure && idle;
         self.idle_since = hedge.then(|| self.idle_since.unwrap_or_else(Instant::now));
         let next_hedge = self.next_hedge;
         let stall = (!self.stalled).then(|| self.last_result + STALL);
@@ -612,7 +621,7 @@ async fn resolve_when_deployed(
     plan: &Plan<'_>,
     options: &JobOptions,
     deadline: Option<Instant>,
-) -> Result<Vec<Stage>, JobError> {
+) -> Result<Pinned, JobError> {
     let mut changes = runtime.registry().subscribe();
     let mut stall = Some(Instant::now() + STALL);
     loop {

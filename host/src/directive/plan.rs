@@ -7,8 +7,8 @@ use palfrey_sdk::{CodecError, Descriptor, Monoid, RemoteExecute, Serializer};
 
 use super::{Element, Encoded, JobError};
 use crate::{
-    plugin::{ExpectedTypes, Registry},
-    task::{Apply, Digest, OperationId, ParseIdError, Stage},
+    plugin::{ExpectedTypes, Registry, Resolved},
+    task::{Apply, OperationId, ParseIdError, Stage},
 };
 
 /// An operation as a directive sees it.
@@ -169,30 +169,43 @@ impl<'a> Plan<'a> {
     }
 
     /// Pins every stage to what is deployed now. Later deployments do not change a job under way.
-    pub(crate) fn resolve(&self, registry: &Registry, serializer: Serializer) -> Result<Vec<Stage>, JobError> {
-        self.stages.iter().map(|(operation, apply)| resolve(&**operation, *apply, registry, serializer)).collect()
+    pub(crate) fn resolve(&self, registry: &Registry, serializer: Serializer) -> Result<Pinned, JobError> {
+        let mut pinned = Pinned { stages: Vec::new(), pure: true };
+        for (operation, apply) in &self.stages {
+            let (stage, pure) = resolve(&**operation, *apply, registry, serializer)?;
+            pinned.stages.push(stage);
+            pinned.pure &= pure;
+        }
+        Ok(pinned)
     }
 }
 
-/// Pins an operation to what is deployed now, and checks that it is what the program takes it for.
+/// A plan that knows what executes it.
+pub(crate) struct Pinned {
+    pub(crate) stages: Vec<Stage>,
+    /// Whether all stages [are](crate::engine::Descriptor::is_pure).
+    pub(crate) pure: bool,
+}
+
+/// Pins an operation to what is deployed now, and checks that it is what the program takes it for. Says whether it is pure.
 fn resolve(
     operation: &dyn PlannedOperation,
     apply: Apply,
     registry: &Registry,
     serializer: Serializer,
-) -> Result<Stage, JobError> {
+) -> Result<(Stage, bool), JobError> {
     let id = operation.id();
-    let digest = pin(&id, operation.expected(), apply, registry, serializer)?;
+    let Resolved { digest, descriptor, .. } = pin(&id, operation.expected(), apply, registry, serializer)?;
     let config = operation
         .config(serializer)
         .map_err(|source| JobError::Encode { what: format!("the config of {id}"), source })?;
-    Ok(Stage { operation: id, digest, config, apply })
+    Ok((Stage { operation: id, digest, config, apply }, descriptor.is_pure()))
 }
 
 /// A stage that maps an operation whose value is not known yet: its config is empty.
 pub(crate) fn resolve_type<Op: RemoteExecute>(registry: &Registry, serializer: Serializer) -> Result<Stage, JobError> {
     let operation = OperationId::new(Op::PLUGIN, Op::NAME);
-    let digest = pin(&operation, Some((Op::descriptor(), Op::VERSION)), Apply::Map, registry, serializer)?;
+    let digest = pin(&operation, Some((Op::descriptor(), Op::VERSION)), Apply::Map, registry, serializer)?.digest;
     Ok(Stage { operation, digest, config: Bytes::new(), apply: Apply::Map })
 }
 
@@ -202,7 +215,7 @@ fn pin(
     apply: Apply,
     registry: &Registry,
     serializer: Serializer,
-) -> Result<Digest, JobError> {
+) -> Result<Resolved, JobError> {
     let resolved = registry.resolve(id)?;
     if let Some((expected, version)) = expected {
         resolved.check_schemas(&ExpectedTypes {
@@ -216,7 +229,7 @@ fn pin(
         resolved.check_monoid()?;
     }
     resolved.check_encoding(serializer)?;
-    Ok(resolved.digest)
+    Ok(resolved)
 }
 
 impl fmt::Debug for Plan<'_> {

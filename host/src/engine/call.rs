@@ -14,6 +14,7 @@ use super::{
     bindings::{exports::palfrey::plugin::operations as guest, palfrey::plugin::types as wit},
     context::ProgressSink,
     error::Stopped,
+    grants::Grants,
     instance::{Answer, Request},
     journal::cut,
     limits::Limits,
@@ -191,9 +192,9 @@ impl Plugin {
     /// # Errors
     /// If the guest was stopped, or its answer breaks the contract. Nothing of the batch is known then.
     pub fn map(&self, call: &Call<'_>, inputs: &Packed) -> Result<MapOutcome, Stopped> {
-        let operations = &self.0.description.operations;
+        let operations = &self.inner.description.operations;
         let operation = operations.iter().position(|operation| operation.name == call.operation);
-        let apart = operation.and_then(|index| self.0.apart.get(index));
+        let apart = operation.and_then(|index| self.inner.apart.get(index));
         if inputs.len() <= 1 || !apart.is_some_and(|apart| apart.load(Relaxed)) {
             let (outcome, Aftermath { looked, .. }) = self.map_together(call, inputs, Duration::ZERO)?;
             if !looked {
@@ -214,7 +215,7 @@ impl Plugin {
         inputs: &Packed,
         spent: Duration,
     ) -> Result<(MapOutcome, Aftermath), Stopped> {
-        let request = self.request(call, inputs.len(), spent);
+        let request = self.request(call, inputs.len(), spent)?;
         let Answer { value, stderr, log, looked, took } = self.execute(request, |guest, store| {
             guest.call_map(store, call.operation, call.config, call.serializer.name(), packed(inputs))
         })?;
@@ -264,7 +265,7 @@ impl Plugin {
     /// # Errors
     /// As [`map`](Self::map).
     pub fn fold(&self, call: &Call<'_>, inputs: &Packed) -> Result<Result<Bytes, (u32, Failure)>, Stopped> {
-        let request = self.request(call, 1, Duration::ZERO);
+        let request = self.request(call, 1, Duration::ZERO)?;
         let Answer { value, stderr, .. } = self.execute(request, |guest, store| {
             guest.call_fold(store, call.operation, call.config, call.serializer.name(), packed(inputs))
         })?;
@@ -282,7 +283,7 @@ impl Plugin {
     /// # Errors
     /// As [`map`](Self::map).
     pub fn empty(&self, call: &Call<'_>) -> Result<Result<Bytes, Failure>, Stopped> {
-        let request = self.request(call, 1, Duration::ZERO);
+        let request = self.request(call, 1, Duration::ZERO)?;
         let Answer { value, stderr, .. } = self.execute(request, |guest, store| {
             guest.call_empty(store, call.operation, call.config, call.serializer.name())
         })?;
@@ -293,9 +294,9 @@ impl Plugin {
         .map_err(|cause: Refusal| cause.stopped(stderr))
     }
 
-    fn request<'a>(&self, call: &'a Call<'a>, elements: usize, spent: Duration) -> Request<'a> {
+    fn request<'a>(&self, call: &'a Call<'a>, elements: usize, spent: Duration) -> Result<Request<'a>, Stopped> {
         let offsets = elements as u64 * size_of::<u32>() as u64;
-        Request {
+        Ok(Request {
             operation: call.operation,
             config: call.config,
             attempt: call.attempt,
@@ -304,7 +305,18 @@ impl Plugin {
             answer: call.limits.output.saturating_add(offsets).saturating_add(ANSWER_OVERHEAD),
             cancel: call.cancel.clone(),
             progress: call.progress.as_ref().map(Arc::clone),
+            grants: self.grants_for(call.operation)?,
+        })
+    }
+
+    /// What an operation is given: what it needs, all of it. It would compute something else without.
+    fn grants_for(&self, operation: &str) -> Result<Grants, Stopped> {
+        if let Some(need) = self.withheld(operation) {
+            let message = format!("it needs `{need}`, which was not granted");
+            return Err(Stopped { cause: Cause::PluginUnavailable, message, stderr: String::new() });
         }
+        let needs = self.description().operation(operation).map(|operation| &operation.needs);
+        Ok(needs.map_or_else(Grants::default, |needs| self.grants.only(needs)))
     }
 }
 

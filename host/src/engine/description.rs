@@ -1,11 +1,12 @@
 //! What a plugin says about itself, checked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use palfrey_sdk::Serializer;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use super::capability::{Capability, CapabilityError};
 use crate::task::is_kebab_case;
 
 /// A whole plugin: its name, version and operations.
@@ -61,6 +62,9 @@ pub struct Descriptor {
     pub input_schema: Option<String>,
     /// Schema of an output element, a JSON text.
     pub output_schema: Option<String>,
+    /// What it needs from outside of the sandbox. It is executed where all of it is granted and allowed, and nowhere else.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<Capability>,
 }
 
 /// What can be done with an operation.
@@ -139,7 +143,7 @@ pub enum DescriptionError {
         encoding: String,
     },
     /// Something is too large.
-    #[error("the {what} of the operation `{operation}` has {size} bytes, and at most {limit} are allowed")]
+    #[error("the {what} of the operation `{operation}` has {size} {}, and at most {limit} are allowed", if what.starts_with("list") { "entries" } else { "bytes" })]
     TooLarge {
         /// Whose.
         operation: String,
@@ -149,6 +153,14 @@ pub enum DescriptionError {
         size: usize,
         /// How large it may be.
         limit: usize,
+    },
+    /// Something that it needs and that nobody can grant.
+    #[error("the operation `{operation}` needs what this release cannot give")]
+    Need {
+        /// Whose.
+        operation: String,
+        /// Which of its needs.
+        source: CapabilityError,
     },
     /// A schema that is not JSON.
     #[error("the {what} of the operation `{operation}` is not JSON: {reason}")]
@@ -168,6 +180,8 @@ pub const MAX_OPERATIONS: usize = 1024;
 pub const MAX_SUMMARY: usize = 1024;
 /// The largest schema in bytes.
 pub const MAX_SCHEMA: usize = 64 << 10;
+/// The most capabilities an operation may need.
+pub(super) const MAX_NEEDS: usize = 16;
 /// The most encodings an operation may name.
 const MAX_ENCODINGS: usize = 16;
 
@@ -175,6 +189,11 @@ impl Description {
     /// The operation of a name.
     pub fn operation(&self, name: &str) -> Option<&Descriptor> {
         self.operations.iter().find(|operation| operation.name == name)
+    }
+
+    /// What any of its operations needs: what has to be granted to whoever is to execute all of them.
+    pub fn needs(&self) -> BTreeSet<Capability> {
+        self.operations.iter().flat_map(|operation| operation.needs.iter().cloned()).collect()
     }
 
     /// Checks everything that the contract demands, on what a plugin answered.
@@ -207,6 +226,20 @@ impl Descriptor {
         self.encodings.iter().any(|encoding| encoding == serializer.name())
     }
 
+    /// Whether it is a function of its bytes (and of the attempt), on every machine and at any time. Then a result may be kept and
+    /// used again, and it makes no difference which of two executions is listened to. Whoever relies on that asks here.
+    ///
+    /// ```
+    /// # fn example(descriptor: &palfrey_host::engine::Descriptor) {
+    /// if !descriptor.is_pure() {
+    ///     println!("{} depends on {} of its worker", descriptor.name, descriptor.needs.len());
+    /// }
+    /// # }
+    /// ```
+    pub fn is_pure(&self) -> bool {
+        self.needs.is_empty()
+    }
+
     fn check(&self) -> Result<(), DescriptionError> {
         if !is_kebab_case(&self.name) {
             return Err(DescriptionError::OperationName(cut(&self.name)));
@@ -224,6 +257,7 @@ impl Descriptor {
             return Err(DescriptionError::NoEncodings(operation()));
         }
         small("list of encodings", self.encodings.len(), MAX_ENCODINGS)?;
+        small("list of needs", self.needs.len(), MAX_NEEDS)?;
         for encoding in &self.encodings {
             if !is_kebab_case(encoding) {
                 return Err(DescriptionError::Encoding { operation: operation(), encoding: cut(encoding) });
@@ -248,7 +282,7 @@ impl Descriptor {
 }
 
 /// The beginning of a text that may be far too long for an error message.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -265,6 +299,7 @@ mod tests {
             config_schema: None,
             input_schema: Some(r#"{"name":"u64","ty":"U64"}"#.to_owned()),
             output_schema: None,
+            needs: BTreeSet::new(),
         }
     }
 
@@ -299,6 +334,9 @@ mod tests {
         refused("arith", "0.1.0", changed(|op| op.encodings.clear()), "`fib-at` understands no encoding");
         refused("arith", "0.1.0", changed(|op| op.encodings[0] = "JSON!".to_owned()), "encoding \"JSON!\"");
         refused("arith", "0.1.0", changed(|op| op.summary = "x".repeat(1025)), "the summary of the operation `fib-at`");
+        let many =
+            |op: &mut Descriptor| op.needs = (0..17).map(|number| Capability::Env(format!("N{number}"))).collect();
+        refused("arith", "0.1.0", changed(many), "list of needs of the operation `fib-at` has 17");
         refused("arith", "0.1.0", changed(|op| op.output_schema = Some("u64".to_owned())), "output schema");
         refused("arith", "0.1.0", changed(|op| op.input_schema = Some("[".repeat(MAX_SCHEMA + 1))), "at most 65536");
     }
@@ -329,7 +367,8 @@ mod tests {
                 schemas in [schemas(), schemas(), schemas()],
             ) -> Descriptor {
                 let [config_schema, input_schema, output_schema] = schemas;
-                Descriptor { name, kind: Kind::Monoid, summary, encodings, config_schema, input_schema, output_schema }
+                let needs = BTreeSet::new();
+                Descriptor { name, kind: Kind::Monoid, summary, encodings, config_schema, input_schema, output_schema, needs }
             }
         }
 

@@ -224,8 +224,8 @@ impl LoadError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}{}{message}", if message.is_empty() { "" } else { ": " })]
 pub struct Stopped {
-    /// What kind of failure it is: one of `Panic`, `Trap`, `Deadline`, `Memory`, `OutputTooLarge`, `Cancelled`, `Contract`
-    /// and `Worker`.
+    /// What kind of failure it is: one of `Panic`, `Trap`, `Deadline`, `Memory`, `OutputTooLarge`, `Cancelled`, `Contract`,
+    /// `PluginUnavailable` (something was not granted) and `Worker`.
     pub cause: Cause,
     /// What happened, in one line.
     pub message: String,

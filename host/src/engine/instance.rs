@@ -15,10 +15,11 @@ use super::{
     bindings::{PluginPre, exports::palfrey::plugin::operations::Guest},
     context::{Context, LastWords, Panicked, ProgressSink},
     error::{Interruption, Stopped},
+    grants::Grants,
     journal::Journal,
     limits::Limits,
     permits::Permits,
-    wasi::{Seed, Wasi},
+    wasi::{FolderError, Seed, Wasi},
 };
 #[cfg(debug_assertions)]
 use crate::failpoint::{self, Moment};
@@ -44,6 +45,8 @@ pub(super) struct Request<'a> {
     pub(super) answer: u64,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Option<ProgressSink>,
+    /// What the guest has of the world outside.
+    pub(super) grants: Grants,
 }
 
 /// What an instance returned.
@@ -82,7 +85,12 @@ impl Core {
         let (cancel, spent) = (request.cancel.clone(), request.spent);
         #[cfg(debug_assertions)]
         let operation = request.operation.to_owned();
-        let mut store = Store::new(&self.wasmtime, State::new(plugin, request, &limits));
+        let state = State::new(plugin, request, &limits).map_err(|error| Stopped {
+            cause: Cause::Worker,
+            message: error.to_string(),
+            stderr: String::new(),
+        })?;
+        let mut store = Store::new(&self.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(answer);
         // Armed before the instance is made, because start functions are guest code as well.
@@ -114,14 +122,14 @@ impl Core {
 }
 
 impl State {
-    fn new(plugin: &str, request: Request<'_>, limits: &Limits) -> Self {
-        let Request { operation, config, attempt, cancel, progress, .. } = request;
+    fn new(plugin: &str, request: Request<'_>, limits: &Limits) -> Result<Self, FolderError> {
+        let Request { operation, config, attempt, cancel, progress, grants, .. } = request;
         let journal = Arc::new(Mutex::new(Journal::new(plugin, operation, limits.log)));
-        Self {
-            wasi: Wasi::new(Seed::of(plugin, operation, config), &journal),
+        Ok(Self {
+            wasi: Wasi::new(Seed::of(plugin, operation, config), &journal, &grants)?,
             context: Context::new(attempt, cancel, journal, progress),
             limiter: Limiter { memory: 0, max_memory: limits.memory, max_table: limits.table_elements },
-        }
+        })
     }
 }
 

@@ -12,8 +12,9 @@ use wasmtime::{Precompiled, component::Component};
 use super::{
     Core, Engine, Plugin, PluginInner,
     bindings::{PluginPre, exports::palfrey::plugin::operations as guest},
-    description::{Description, DescriptionError, Descriptor, Kind},
+    description::{Description, DescriptionError, Descriptor, Kind, cut},
     error::{LoadError, Stopped},
+    grants::Grants,
     instance::{Request, State},
     limits::Limits,
     wasi,
@@ -82,7 +83,8 @@ impl Engine {
         let core = Arc::clone(core);
         let size = wasm.len() as u64;
         let apart = description.operations.iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Plugin(Arc::new(PluginInner { core, pre, digest, description, imports, size, apart })))
+        let inner = PluginInner { core, pre, digest, description, imports, size, apart };
+        Ok(Plugin { inner: Arc::new(inner), grants: Grants::default() })
     }
 }
 
@@ -139,6 +141,7 @@ impl Core {
             answer: DESCRIBE_ANSWER,
             cancel: CancellationToken::new(),
             progress: None,
+            grants: Grants::default(),
         };
         let answer = self
             .execute(&self.smoke_calls, plugin, pre, request, |guest, store| guest.call_describe(store))
@@ -157,22 +160,25 @@ impl Core {
 
 fn description(answer: guest::Description) -> Result<Description, DescriptionError> {
     let guest::Description { name, version, operations } = answer;
-    let operations = operations
-        .into_iter()
-        .map(|operation| Descriptor {
-            name: operation.name,
-            kind: match operation.kind {
-                guest::Kind::Operation => Kind::Operation,
-                guest::Kind::Monoid => Kind::Monoid,
-            },
-            summary: operation.summary,
-            encodings: operation.encodings,
-            config_schema: operation.config_schema,
-            input_schema: operation.input_schema,
-            output_schema: operation.output_schema,
-        })
-        .collect();
+    let operations = operations.into_iter().map(descriptor).collect::<Result<_, _>>()?;
     Description::new(name, &version, operations)
+}
+
+fn descriptor(operation: guest::Descriptor) -> Result<Descriptor, DescriptionError> {
+    let needs = operation.needs.iter().map(|need| need.parse()).collect::<Result<_, _>>();
+    Ok(Descriptor {
+        needs: needs.map_err(|source| DescriptionError::Need { operation: cut(&operation.name), source })?,
+        name: operation.name,
+        kind: match operation.kind {
+            guest::Kind::Operation => Kind::Operation,
+            guest::Kind::Monoid => Kind::Monoid,
+        },
+        summary: operation.summary,
+        encodings: operation.encodings,
+        config_schema: operation.config_schema,
+        input_schema: operation.input_schema,
+        output_schema: operation.output_schema,
+    })
 }
 
 fn is_granted(import: &str) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! An [`Engine`] turns the bytes of a component into a [`Plugin`], and a plugin executes one batch per call. Each call has
 //! a fresh instance, is limited in everything it can use, and finds nothing that differs between machines; so it is a
-//! function of its arguments. The engine knows nothing of tasks' routing, queues or registries.
+//! function of its arguments, unless the operation needs something that the plugin was [granted](Plugin::granted). The engine knows
+//! nothing of tasks' routing, queues or registries.
 //!
 //! Start with [`Engine::load`] and [`Plugin::map`]. How an instance is made and stopped is in `instance`, what a guest
 //! finds around it in `wasi` and `context`, what is checked on the way in `load` and out in `call`.
@@ -23,10 +24,12 @@
 mod bindings;
 mod cache;
 mod call;
+pub(crate) mod capability;
 mod compiler;
 mod context;
 mod description;
 mod error;
+mod grants;
 mod instance;
 mod journal;
 mod limits;
@@ -58,10 +61,12 @@ use self::{
 };
 pub use self::{
     call::{Call, Failure, FailureKind, MapOutcome},
+    capability::{Capability, CapabilityError},
     compiler::{CompileLimits, Compiler, child::compile_component},
     context::{Progress, ProgressSink},
     description::{Description, DescriptionError, Descriptor, Kind, MAX_OPERATIONS, MAX_SCHEMA, MAX_SUMMARY},
     error::{EngineError, LoadError, Stopped},
+    grants::{AllowError, Allowance, Grants},
     limits::{LimitRule, LimitRuleError, LimitRules, Limits, MAX_MEMORY, MAX_OUTPUT, MAX_TABLE_ELEMENTS, MAX_TIME},
 };
 use crate::task::{Digest, OperationId};
@@ -239,7 +244,10 @@ impl Core {
 
 /// A component that can be executed: what [`Engine::load`] returns. Clones share everything.
 #[derive(Clone)]
-pub struct Plugin(Arc<PluginInner>);
+pub struct Plugin {
+    inner: Arc<PluginInner>,
+    grants: Grants,
+}
 
 struct PluginInner {
     core: Arc<Core>,
@@ -255,22 +263,49 @@ struct PluginInner {
 impl Plugin {
     /// Of the component's bytes.
     pub fn digest(&self) -> Digest {
-        self.0.digest
+        self.inner.digest
     }
 
     /// What it says about itself.
     pub fn description(&self) -> &Description {
-        &self.0.description
+        &self.inner.description
     }
 
     /// The interfaces that it imports, with their versions: `palfrey:plugin/context@0.1.0`, `wasi:cli/stderr@0.2.6`.
     pub fn imports(&self) -> &[String] {
-        &self.0.imports
+        &self.inner.imports
     }
 
     /// The number of the component's bytes.
     pub fn size(&self) -> u64 {
-        self.0.size
+        self.inner.size
+    }
+
+    /// The plugin with these grants, in place of those that it had: at first none. Each of its operations is given what it needs of
+    /// them, and is not executed if something is missing.
+    ///
+    /// ```no_run
+    /// # fn example(plugin: palfrey_host::engine::Plugin) -> anyhow::Result<()> {
+    /// use palfrey_host::engine::{Call, Grants, Limits};
+    ///
+    /// let plugin = plugin.granted(Grants::allowed(&["clocks".parse()?])?);
+    /// let now = plugin.map(&Call::new("now", &[], Limits::default()), &[[0]].into_iter().collect())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn granted(&self, grants: Grants) -> Self {
+        Self { inner: Arc::clone(&self.inner), grants }
+    }
+
+    /// What it was granted.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Something that an operation needs and was not granted: it is not executed then.
+    pub fn withheld(&self, operation: &str) -> Option<&Capability> {
+        self.description().operation(operation)?.needs.iter().find(|need| !self.grants.has(need))
     }
 
     fn execute<T>(
@@ -278,7 +313,7 @@ impl Plugin {
         request: Request<'_>,
         call: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, Stopped> {
-        let PluginInner { core, pre, description, .. } = &*self.0;
+        let PluginInner { core, pre, description, .. } = &*self.inner;
         core.execute(&core.calls, &description.name, pre, request, call)
     }
 }

@@ -17,6 +17,7 @@ pub(super) fn description(name: &str, version: &str, operations: &[&str]) -> Des
         config_schema: None,
         input_schema: schema(),
         output_schema: schema(),
+        needs: Default::default(),
     });
     Description { name: name.to_owned(), version: version.parse().unwrap(), operations: operations.collect() }
 }
@@ -40,6 +41,7 @@ pub(super) fn activation(plugin: &str, version: &str, component: &str) -> Activa
         imports: Vec::new(),
         force: false,
         signature: None,
+        grants: Default::default(),
     }
 }
 

@@ -1,12 +1,15 @@
 //! The history of one plugin.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use semver::Version;
 use uuid::Uuid;
 
 use super::{Activation, Refusal, RollbackTo, UnixMillis};
-use crate::{engine::Description, task::Digest};
+use crate::{
+    engine::{Capability, Description},
+    task::Digest,
+};
 
 /// A component that was deployed.
 ///
@@ -39,6 +42,8 @@ pub struct Deployment {
     pub withdrawn: bool,
     /// The signatures that it was deployed with, the newest last. Nobody has checked them: see [`Trust`](super::Trust).
     pub signatures: Vec<String>,
+    /// What its operations were granted. Which worker allows that is the worker's business.
+    pub grants: BTreeSet<Capability>,
 }
 
 impl Deployment {
@@ -212,6 +217,7 @@ impl PluginHistory {
             when,
             withdrawn: false,
             signatures,
+            grants: activation.grants.clone(),
         }));
         self.activate(digest);
     }

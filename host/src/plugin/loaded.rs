@@ -15,8 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{ComponentError, Deployment, Registry, Trust, Untrusted, follower::blocking};
 use crate::{
-    engine::{Engine, LoadError, Plugin},
-    task::Digest,
+    engine::{Capability, Descriptor, Engine, Grants, LoadError, Plugin, capability::list},
+    task::{Digest, OperationId},
 };
 
 /// The plugins of a worker, ready to be called. Clones share them.
@@ -68,6 +68,9 @@ pub enum PluginError {
     /// No key that this worker trusts has signed them.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
+    /// The operation needs what it does not get here.
+    #[error(transparent)]
+    Withheld(#[from] Withheld),
     /// The bytes cannot be executed. They never will, unless it is [temporary](LoadError::is_temporary).
     #[error(transparent)]
     Load(#[from] Arc<LoadError>),
@@ -76,12 +79,43 @@ pub enum PluginError {
     Panicked,
 }
 
+/// What an operation needs and does not get from a worker. It is not executed there.
+///
+/// ```
+/// use palfrey_host::{engine::Capability, plugin::Withheld};
+///
+/// let withheld = Withheld::NotAllowed { operation: "clock/now".parse()?, need: Capability::Clocks };
+/// assert!(withheld.to_string().ends_with("start workers with `--allow clocks` for it"));
+/// # Ok::<(), palfrey_host::task::ParseIdError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Withheld {
+    /// The worker does not allow it.
+    #[error(
+        "`{operation}` needs `{need}`, which this worker does not allow: start workers with `--allow {need}` for it"
+    )]
+    NotAllowed {
+        /// The operation.
+        operation: OperationId,
+        /// What it needs.
+        need: Capability,
+    },
+    /// The plugin was deployed without it, by somebody who wrote to the registry what `palfrey deploy` would not.
+    #[error("`{operation}` needs `{need}`, which its deployment does not grant: deploy it again with `--grant {need}`")]
+    NotGranted {
+        /// The operation.
+        operation: OperationId,
+        /// What it needs.
+        need: Capability,
+    },
+}
+
 impl PluginError {
     fn is_final(&self) -> bool {
         match self {
             Self::Component(_) => false,
             Self::Load(error) => !error.is_temporary(),
-            Self::Untrusted(_) | Self::Panicked => true,
+            Self::Untrusted(_) | Self::Withheld(_) | Self::Panicked => true,
         }
     }
 }
@@ -91,6 +125,7 @@ struct Loader {
     registry: Registry,
     engine: Engine,
     trust: Trust,
+    allowed: Grants,
     /// What was decided about deployments, by their [`case`].
     decided: Cache<Result<(), PluginError>>,
     loaded: Cache<Result<Plugin, PluginError>>,
@@ -101,10 +136,11 @@ impl Plugins {
     /// megabytes each and mapped from disk, does not matter.
     pub const CAPACITY: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 
-    /// Begins to load what is deployed and trusted, and goes on with what will be. The registry has to follow components.
-    pub fn new(registry: Registry, engine: Engine, trust: Trust) -> Self {
+    /// Begins to load what is deployed and trusted, and goes on with what will be. The registry has to follow components. Plugins
+    /// have what their deployments grant, as far as it is `allowed`.
+    pub fn new(registry: Registry, engine: Engine, trust: Trust, allowed: Grants) -> Self {
         let (decided, loaded) = (Cache::new(Self::CAPACITY), Cache::new(Self::CAPACITY));
-        let loader = Arc::new(Loader { registry, engine, trust, decided, loaded });
+        let loader = Arc::new(Loader { registry, engine, trust, allowed, decided, loaded });
         let preloader = tokio::spawn(preload(loader.clone()));
         Self { loader, _preloader: Arc::new(AbortOnDropHandle::new(preloader)) }
     }
@@ -114,13 +150,28 @@ impl Plugins {
         &self.loader.registry
     }
 
-    /// The component with a digest, as a deployment of a plugin by its name. If it is not loaded yet it is loaded now, once,
-    /// however many ask for it.
+    /// The component with a digest, as a deployment of a plugin by its name, with what that grants and this worker allows. If it
+    /// is not loaded yet it is loaded now, once, however many ask for it.
     ///
     /// # Errors
     /// If its bytes do not arrive, are not trusted as this plugin, or cannot be executed.
     pub async fn get(&self, plugin: &str, digest: &Digest) -> Result<Plugin, PluginError> {
         self.loader.get(plugin, *digest).await
+    }
+
+    /// As [`get`](Self::get), for one operation that is to be executed.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and [`PluginError::Withheld`] if it needs what is not granted or not allowed.
+    pub async fn get_for(&self, operation: &OperationId, digest: &Digest) -> Result<Plugin, PluginError> {
+        let plugin = self.get(operation.plugin(), digest).await?;
+        let Some(need) = plugin.withheld(operation.operation()).cloned() else { return Ok(plugin) };
+        let operation = OperationId::new(operation.plugin(), operation.operation());
+        Err(match self.loader.allowed.has(&need) {
+            true => Withheld::NotGranted { operation, need },
+            false => Withheld::NotAllowed { operation, need },
+        }
+        .into())
     }
 
     /// Those that are loaded now, in no particular order.
@@ -138,7 +189,14 @@ impl Loader {
             let decide = || decide(self.registry.clone(), self.trust.clone(), deployment).boxed();
             once(&self.decided, case, decide).await?;
         }
-        once(&self.loaded, digest, || load(self.registry.clone(), self.engine.clone(), digest).boxed()).await
+        let load = || load(self.registry.clone(), self.engine.clone(), digest).boxed();
+        let loaded = once(&self.loaded, digest, load).await?;
+        if self.allowed.is_empty() || loaded.description().operations.iter().all(Descriptor::is_pure) {
+            return Ok(loaded);
+        }
+        // What the component needs is in the bytes that were checked, what it is granted only in the registry.
+        let deployment = self.registry.deployment(plugin, &digest).await;
+        Ok(deployment.map_or(loaded.clone(), |deployment| loaded.granted(self.allowed.only(&deployment.grants))))
     }
 }
 
@@ -185,7 +243,17 @@ async fn preload(loader: Arc<Loader>) {
     let load = async |deployment: Arc<Deployment>| {
         let (plugin, version) = (&deployment.description.name, deployment.version());
         match loader.get(plugin, deployment.digest).await {
-            Ok(_) => tracing::info!(plugin, %version, digest = %deployment.digest, "loaded"),
+            Ok(loaded) => {
+                tracing::info!(plugin, %version, digest = %deployment.digest, "loaded");
+                let needs = loaded.description().needs();
+                let withheld = list(needs.iter().filter(|need| !loaded.grants().has(need)));
+                if !withheld.is_empty() {
+                    tracing::warn!(
+                        plugin, %version, withheld,
+                        "leaving operations to other workers that need what is not allowed here; `--allow` does"
+                    );
+                }
+            }
             Err(error) => {
                 tracing::error!(plugin, %version, digest = %deployment.digest, "cannot load a plugin: {error}");
             }

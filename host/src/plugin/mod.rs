@@ -26,14 +26,14 @@ mod trust;
 pub use assembler::{Assembler, AssemblyError};
 pub use follower::{Arrived, ComponentError};
 pub use history::{Deployment, Event, EventKind, PluginHistory};
-pub use loaded::{PluginError, Plugins};
+pub use loaded::{PluginError, Plugins, Withheld};
 pub use record::{Action, Activation, Chunk, Record, RecordError, UnixMillis};
 pub use registry::{
     CheckedComponent, DeployOptions, Deployed, Follow, Registry, RegistryError, RegistryOptions, RollbackTo,
 };
 pub use resolve::{ExpectedTypes, Mismatch, ResolveError, Resolved};
 pub use signing::{KeyError, NewKey, SigningKey};
-pub use state::{Change, Refusal, RegistryState};
+pub use state::{Change, Refusal, RegistryState, check_grants};
 pub use store::{ComponentStore, StoreError};
 pub use suggestions::Suggestions;
 pub use trust::{Trust, TrustError, Untrusted, check_signature_name};

@@ -5,6 +5,7 @@
 //! misunderstand. A new field gets `#[serde(default)]`.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,7 +15,10 @@ use palfrey_sdk::Serializer;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{engine::Description, task::Digest};
+use crate::{
+    engine::{Capability, Description},
+    task::Digest,
+};
 
 /// Version of the format. A record of another one is skipped with a warning.
 pub(super) const FORMAT: u8 = 1;
@@ -116,6 +120,7 @@ pub enum Action {
 ///     imports: plugin.imports().to_vec(),
 ///     force: false,
 ///     signature: None,
+///     grants: plugin.description().needs(),
 /// };
 /// let record = Record::new("ada@example", Action::Activate(activation));
 /// # }
@@ -138,6 +143,9 @@ pub struct Activation {
     /// A signature in minisign's format. The log does not check it: each worker does, by the keys that it trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+    /// What its operations are granted. It is refused unless that is all that they need.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub grants: BTreeSet<Capability>,
 }
 
 impl Record {
@@ -363,6 +371,13 @@ mod tests {
         assert_eq!(decode::<FirstRelease>(&record).unwrap().action["Activate"].digest, Digest::of(b"one"));
         let Action::Activate(activation) = Record::decode(&record).unwrap().action else { panic!("it was one") };
         assert_eq!(activation.signature.as_deref(), Some("signed"));
+    }
+
+    #[test]
+    fn what_a_later_release_can_grant_does_not_make_a_record_unreadable() {
+        let grants = [Capability::Clocks, Capability::Unknown("gpu:0".to_owned())].into();
+        let record = record(Action::Activate(Activation { grants, ..activation("arith", "0.1.0", "one") }));
+        assert_eq!(Record::decode(&record.encode()), Ok(record));
     }
 
     #[test]

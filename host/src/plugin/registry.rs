@@ -1,6 +1,6 @@
 //! The registry as processes use it: appends to the logs, and follows them.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,7 +13,7 @@ use super::{
     follower::{ActivationFollower, ComponentFollower, blocking},
 };
 use crate::{
-    engine::{CompileLimits, Description, Engine, LoadError, Plugin},
+    engine::{Capability, CompileLimits, Description, Engine, LoadError, Plugin},
     queue::{Connection, QueueError, QueueHandle, QueueKind, QueueSpec},
     task::{Digest, OperationId},
 };
@@ -126,6 +126,9 @@ pub struct DeployOptions {
     /// A signature of the component, in minisign's format. Workers that [trust](super::Trust) some keys only execute what one
     /// of them has signed.
     pub signature: Option<String>,
+    /// What the operations of the component are granted. It is refused unless that is all that they
+    /// [need](Description::needs). Workers execute them only if they allow it as well.
+    pub grants: BTreeSet<Capability>,
     /// Called with the bytes that are uploaded and the bytes in all.
     pub progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>,
 }
@@ -142,7 +145,7 @@ pub struct DeployOptions {
 /// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
 /// # let descriptor = Descriptor {
 /// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
-/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(), needs: [].into(),
 /// # };
 /// # let operations = vec![descriptor];
 /// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
@@ -370,7 +373,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::Load`] if it is no component that workers can execute, [`RegistryError::Refused`] if its version
-    /// was deployed with other bytes, or an error of the broker. Nothing is deployed then.
+    /// was deployed with other bytes or it needs what it is not granted, or an error of the broker. Nothing is deployed then.
     pub async fn deploy(
         &self,
         component: Bytes,
@@ -397,8 +400,8 @@ impl Registry {
         let (size, chunks, force) = (component.len() as u64, Chunk::count(component.len()), options.force);
         let CheckedComponent { description, imports } = checked;
         let plugin = description.name.clone();
-        let activation =
-            Activation { digest, size, chunks, description, imports, force, signature: options.signature.clone() };
+        let (signature, grants) = (options.signature.clone(), options.grants.clone());
+        let activation = Activation { digest, size, chunks, description, imports, force, signature, grants };
         let state = self.state();
         state.check(&activation)?;
         let history = state.plugin(&plugin).ok();

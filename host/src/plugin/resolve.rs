@@ -182,7 +182,7 @@ fn choose<'a>(history: &'a PluginHistory, requirement: &Requirement) -> Result<&
 /// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
 /// # let descriptor = Descriptor {
 /// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
-/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(), needs: [].into(),
 /// # };
 /// # let id = "arith/fib-at".parse()?;
 /// # let digest = palfrey_host::task::Digest::of(b"the bytes of a component");
@@ -250,7 +250,7 @@ pub enum Mismatch {
 /// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
 /// # let descriptor = Descriptor {
 /// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
-/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(), needs: [].into(),
 /// # };
 /// # let id = "arith/fib-at".parse()?;
 /// # let digest = palfrey_host::task::Digest::of(b"the bytes of a component");

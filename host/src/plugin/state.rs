@@ -1,7 +1,7 @@
 //! The registry's state as a fold of its log. Pure: the same records give the same state in every process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
 };
@@ -10,7 +10,10 @@ use semver::Version;
 use uuid::Uuid;
 
 use super::{Action, Activation, Event, EventKind, PluginHistory, Record, Suggestions};
-use crate::task::{Digest, is_kebab_case};
+use crate::{
+    engine::{Capability, Description},
+    task::{Digest, is_kebab_case},
+};
 
 /// What is deployed, and how it came to that.
 ///
@@ -24,12 +27,12 @@ use crate::task::{Digest, is_kebab_case};
 /// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
 /// # let descriptor = Descriptor {
 /// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
-/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(), needs: [].into(),
 /// # };
 /// # let operations = vec![descriptor];
 /// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
 /// # let digest = Digest::of(b"the bytes of a component");
-/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None };
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None, grants: [].into() };
 /// let mut state = RegistryState::default();
 /// state.apply(0, &Record::new("ada", Action::Activate(activation)))?;
 /// assert_eq!(state.plugin("arith")?.active().map(|active| active.digest), Some(digest));
@@ -53,12 +56,12 @@ pub struct RegistryState {
 /// # let schema = || Some(r#"{"name":"u64","ty":"U64"}"#.to_owned());
 /// # let descriptor = Descriptor {
 /// #     name: "fib-at".to_owned(), kind: Kind::Operation, summary: String::new(), encodings: vec!["postcard".to_owned()],
-/// #     config_schema: None, input_schema: schema(), output_schema: schema(),
+/// #     config_schema: None, input_schema: schema(), output_schema: schema(), needs: [].into(),
 /// # };
 /// # let operations = vec![descriptor];
 /// # let description = Description { name: "arith".to_owned(), version: "1.2.0".parse()?, operations };
 /// # let digest = Digest::of(b"the bytes of a component");
-/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None };
+/// # let activation = Activation { digest, size: 24, chunks: 1, description, imports: vec![], force: false, signature: None, grants: [].into() };
 /// let mut state = RegistryState::default();
 /// let plugin = "arith".to_owned();
 /// let deployment = Record::new("ada", Action::Activate(activation));
@@ -181,12 +184,69 @@ pub enum Refusal {
         /// What is active.
         active: Option<Digest>,
     },
+    /// Its operations need what the deployment does not grant.
+    #[error(
+        "`{plugin}` {version} asks for {}, which it is not granted: deploy it with{} if it may have that",
+        asked(missing),
+        flags(missing)
+    )]
+    NotGranted {
+        /// The plugin's name.
+        plugin: String,
+        /// Its version.
+        version: Version,
+        /// What is missing, each with the operations that need it.
+        missing: Vec<(Capability, Vec<String>)>,
+    },
     /// A signature that is none.
     #[error("the signature has {0} bytes, and one in minisign's format has at most {MAX_SIGNATURE}")]
     SignatureTooLarge(usize),
     /// A description that no engine lets through.
     #[error("the record describes a plugin without a proper name: `{0}`")]
     Name(String),
+}
+
+/// For a sentence: ``clocks (for `now`), env:LANG (for `greet` and 2 more)``.
+fn asked(missing: &[(Capability, Vec<String>)]) -> String {
+    let one = |(capability, operations): &(Capability, Vec<String>)| match operations.as_slice() {
+        [operation, others @ ..] if !others.is_empty() => {
+            format!("`{capability}` (for `{operation}` and {} more)", others.len())
+        }
+        operations => format!("`{capability}` (for `{}`)", operations.concat()),
+    };
+    missing.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// What has to be added to the command.
+fn flags(missing: &[(Capability, Vec<String>)]) -> String {
+    missing.iter().fold(String::new(), |flags, (capability, _)| match capability.to_string() {
+        name if name.contains(|char: char| !char.is_ascii_alphanumeric() && !":/._-".contains(char)) => {
+            format!("{flags} --grant '{}'", name.replace('\'', "'\\''"))
+        }
+        name => format!("{flags} --grant {name}"),
+    })
+}
+
+/// Whether grants are all that the operations of a plugin need: the decision that [`RegistryState::apply`] takes, for somebody who
+/// has no registry yet.
+///
+/// # Errors
+/// [`Refusal::NotGranted`].
+pub fn check_grants(description: &Description, grants: &BTreeSet<Capability>) -> Result<(), Refusal> {
+    let mut missing = BTreeMap::<_, Vec<_>>::new();
+    for operation in &description.operations {
+        for need in operation.needs.difference(grants) {
+            missing.entry(need.clone()).or_default().push(operation.name.clone());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::NotGranted {
+        plugin: description.name.clone(),
+        version: description.version.clone(),
+        missing: missing.into_iter().collect(),
+    })
 }
 
 /// The most bytes of a signature. Those of minisign have about 350; their comments can be longer.
@@ -256,15 +316,16 @@ impl RegistryState {
     /// Whether a deployment would be refused: the decision that [`apply`](Self::apply) takes, ahead of an upload.
     ///
     /// # Errors
-    /// [`Refusal::VersionTaken`], [`Refusal::SignatureTooLarge`] or [`Refusal::Name`].
+    /// [`Refusal::VersionTaken`], [`Refusal::NotGranted`], [`Refusal::SignatureTooLarge`] or [`Refusal::Name`].
     pub fn check(&self, activation: &Activation) -> Result<(), Refusal> {
-        let Activation { digest, description, force, signature, .. } = activation;
+        let Activation { digest, description, force, signature, grants, .. } = activation;
         if let Some(size) = signature.as_ref().map(String::len).filter(|size| *size > MAX_SIGNATURE) {
             return Err(Refusal::SignatureTooLarge(size));
         }
         if !is_kebab_case(&description.name) {
             return Err(Refusal::Name(description.name.clone()));
         }
+        check_grants(description, grants)?;
         let Some(history) = self.plugins.get(&description.name) else { return Ok(()) };
         if *force || history.active().is_some_and(|active| active.digest == *digest) {
             return Ok(());

@@ -220,8 +220,30 @@ impl Runtime {
     /// # Errors
     /// [`DeployError::Engine`] if the engine that checks it cannot be set up, and as [`Registry::deploy`].
     pub async fn deploy(&self, component: impl Into<Bytes>) -> Result<Deployed, DeployError> {
+        self.deploy_with(component, &DeployOptions::default()).await
+    }
+
+    /// As [`deploy`](Self::deploy), with options. A plugin that needs something has to be granted it:
+    ///
+    /// ```no_run
+    /// # async fn example(runtime: palfrey_host::Runtime) -> anyhow::Result<()> {
+    /// use palfrey_host::plugin::DeployOptions;
+    ///
+    /// let options = DeployOptions { grants: ["clocks".parse()?].into(), ..DeployOptions::default() };
+    /// runtime.deploy_with(std::fs::read("clock.wasm")?, &options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy).
+    pub async fn deploy_with(
+        &self,
+        component: impl Into<Bytes>,
+        options: &DeployOptions,
+    ) -> Result<Deployed, DeployError> {
         let engine = self.engine.get_or_try_init(async || Engine::new(&self.config.checking_engine())).await?;
-        Ok(self.registry.deploy(component.into(), engine, &DeployOptions::default()).await?)
+        Ok(self.registry.deploy(component.into(), engine, options).await?)
     }
 
     /// Executes an operation once, by its ID and on encoded bytes. The encoding is the [runtime's](Self::serializer); nothing

@@ -11,7 +11,7 @@ use palfrey_sdk::FatalStrategy;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Call, Failure, FailureKind, Limits, Plugin, Progress, ProgressSink, Stopped},
+    engine::{Call, Descriptor, Failure, FailureKind, Limits, Plugin, Progress, ProgressSink, Stopped},
     task::{AnyTask, Apply, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskOutcome},
 };
 
@@ -175,10 +175,12 @@ impl StageRun<'_> {
     }
 
     /// The element at which a fold has to be stopped: the last one of the shortest prefix for which that is so. A fold is
-    /// deterministic and goes from left to right, so that the prefixes can be bisected. Not after a deadline: each step
-    /// would take as long.
+    /// deterministic and goes from left to right, so that the prefixes can be bisected. Not if it depends on what its worker
+    /// grants, and not after a deadline: each step would take as long.
     fn guilty(&self, cause: &Cause, elements: &Packed) -> Option<usize> {
-        if matches!(cause, Cause::Deadline { .. } | Cause::Cancelled) || elements.is_empty() {
+        let operation = self.plugin.description().operation(self.stage.operation.operation());
+        let pure = operation.is_none_or(Descriptor::is_pure);
+        if !pure || matches!(cause, Cause::Deadline { .. } | Cause::Cancelled) || elements.is_empty() {
             return None;
         }
         let (mut passes, mut fails) = (0, elements.len());

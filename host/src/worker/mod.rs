@@ -80,7 +80,7 @@ use crate::{
     config::Config,
     connect::{ConnectError, connect, open_plugins},
     engine::{Engine, Limits, Plugin},
-    plugin::{ComponentError, PluginError, Plugins},
+    plugin::{ComponentError, PluginError, Plugins, Withheld},
     queue::QueueError,
     task::{
         AnyTask, AnyTaskResult, Cause, ElementFailure, ExecutionError, OperationId, Packed, RoutingKey, Stage, TaskId,
@@ -345,13 +345,14 @@ impl WorkerRuntime {
     async fn stages(&self, task: &AnyTask) -> Result<Stages, Unavailable> {
         let mut stages = Vec::with_capacity(task.stages.len());
         for stage in &task.stages {
-            match self.plugins.get(stage.operation.plugin(), &stage.digest).await {
+            match self.plugins.get_for(&stage.operation, &stage.digest).await {
                 Ok(plugin) => stages.push((stage.clone(), plugin, self.engine.limits_for(&stage.operation))),
                 Err(error) => {
                     let rounds = match error {
                         PluginError::Component(
                             ComponentError::Missing { .. } | ComponentError::Store(_) | ComponentError::Closed,
                         ) => PLUGIN_ROUNDS,
+                        PluginError::Withheld(Withheld::NotAllowed { .. }) => PLUGIN_ROUNDS,
                         PluginError::Untrusted(_) => REFUSED_ROUNDS,
                         _ => 0,
                     };
@@ -460,7 +461,7 @@ type Stages = Vec<(Stage, Plugin, Limits)>;
 /// A plugin that a worker does not have.
 struct Unavailable {
     error: ExecutionError,
-    /// How often the task is handed on, because the plugin may come yet, or other workers may have or trust it.
+    /// How often the task is handed on, because the plugin may come yet, or other workers may have, trust or allow it.
     rounds: u32,
 }
 

@@ -34,7 +34,7 @@ const TRUSTED: u32 = 2;
 /// How long a task waits for its plugin here. After that others may have it.
 const PLUGIN: Duration = Duration::from_secs(5);
 
-/// How often a task is handed on because its plugin was not there: some minutes in all.
+/// How often a task is handed on because its plugin was not there, or needs what is not allowed here: some minutes in all.
 pub(super) const PLUGIN_ROUNDS: u32 = 60;
 
 /// How often a task is handed on because its plugin was not trusted: others may trust other keys. Some seconds in all.

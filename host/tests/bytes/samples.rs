@@ -70,6 +70,7 @@ pub(crate) fn records() -> Vec<Record> {
         config_schema: None,
         input_schema: Some(SCHEMA.to_owned()),
         output_schema: Some(SCHEMA.to_owned()),
+        needs: [].into(),
     };
     let description = Description {
         name: "arith".to_owned(),
@@ -85,6 +86,7 @@ pub(crate) fn records() -> Vec<Record> {
         imports: vec!["wasi:cli/stderr@0.2.6".to_owned()],
         force: false,
         signature: None,
+        grants: [].into(),
     };
     [
         Action::Activate(activation),

@@ -86,6 +86,34 @@ fn a_file_is_inspected_without_a_broker() {
 }
 
 #[test]
+fn what_a_file_asks_for_is_shown_and_has_to_be_granted_before_the_broker_is_asked() {
+    let palfrey = Palfrey::new(NOBODY);
+    let text = palfrey.prints(&["inspect", &plugin("asker")]);
+    for expect in [
+        "  needs    clocks, entropy, env:CARGO_PKG_NAME, dir:/data\n\nOperations\n",
+        "  look-plain (postcard, cbor)\n    Asks for nothing.\n      config",
+        "  look-at-clocks, impure (postcard, cbor)\n    Asks for the time.\n      needs    clocks\n      config",
+        "  latest-if, a monoid, impure (postcard, cbor)\n",
+    ] {
+        assert!(text.contains(expect), "{expect}: {text}");
+    }
+    assert!(!text.contains("granted"), "{text}");
+    let json: Value = serde_json::from_str(&palfrey.prints(&["inspect", "--json", &plugin("asker")])).unwrap();
+    assert_eq!(json["needs"][3], "dir:/data");
+    assert_eq!((&json["operations"][0]["pure"], &json["operations"][1]["pure"]), (&true.into(), &false.into()));
+    assert_eq!((&json["operations"][1]["needs"][0], &json["grants"]), (&"clocks".into(), &Value::Null));
+
+    let some = ["deploy", &plugin("arith"), &plugin("asker"), "--grant", "clocks", "--grant", "env:CARGO_PKG_NAME"];
+    palfrey.fails(&some, 5, "deploy it with --grant entropy --grant dir:/data if it may have that");
+    palfrey.fails(
+        &["deploy", &plugin("arith"), "--grant", "clocks"],
+        2,
+        "nothing that is deployed here asks for `clocks`",
+    );
+    palfrey.fails(&["deploy", &plugin("arith"), "--grant", "time"], 2, "\"time\" is nothing that can be granted");
+}
+
+#[test]
 fn what_is_not_a_plugin_is_refused_before_the_broker_is_asked() {
     let palfrey = Palfrey::new(NOBODY);
     let text = palfrey.write("notes.wasm", b"not wasm");

@@ -7,6 +7,7 @@ mod contrary;
 mod directives;
 mod engine;
 mod failures;
+mod grants;
 mod limits_table;
 mod log;
 mod models;

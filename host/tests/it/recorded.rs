@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use palfrey_host::{
-    engine::{Description, Descriptor, Kind},
+    engine::{Capability, Description, Descriptor, Kind},
     plugin::{Action, Activation, Chunk, Record, UnixMillis},
     presence::{Answer, JobStatus, LoadedPlugin, Process, WorkerStatus},
     task::{
@@ -176,6 +176,7 @@ fn records_of_the_registry() {
         config_schema: None,
         input_schema: Some("\"U64\"".into()),
         output_schema: Some("\"U64\"".into()),
+        needs: [].into(),
     };
     let operations = vec![operation(Kind::Operation), Descriptor { name: "product".into(), ..operation(Kind::Monoid) }];
     let description = Description { name: "arith".into(), version: "1.2.3".parse().unwrap(), operations };
@@ -187,8 +188,13 @@ fn records_of_the_registry() {
         imports: vec!["palfrey:plugin/context@0.1.0".into()],
         force: false,
         signature: None,
+        grants: [].into(),
     };
-    check("registry-1/activate", Action::Activate(activation));
+    check("registry-1/activate", Action::Activate(activation.clone()));
+    let mut granted = activation;
+    granted.description.operations[0].needs = [Capability::Clocks, Capability::Dir("/data".into())].into();
+    granted.grants = [Capability::Clocks, Capability::Dir("/data".into()), Capability::Env("LANG".into())].into();
+    check("registry-1/activate-granted", Action::Activate(granted));
     check("registry-1/undeploy", Action::Undeploy { plugin: "arith".into() });
     let (plugin, to) = ("arith".into(), digest());
     check("registry-1/roll-back", Action::RollBack { plugin, from: Some(Digest::of(b"another")), to });

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use palfrey_host::{
-    engine::{Description, Descriptor, Engine, EngineConfig, Kind},
+    engine::{Description, Descriptor, Engine, EngineConfig, Grants, Kind},
     plugin::{
         Change, CheckedComponent, Chunk, ComponentStore, DeployOptions, Deployed, Follow, Plugins, Record, Registry,
         RegistryError, RegistryOptions, RollbackTo, Trust,
@@ -55,6 +55,7 @@ fn checked(version: &str) -> CheckedComponent {
         config_schema: None,
         input_schema: None,
         output_schema: None,
+        needs: [].into(),
     };
     let (name, version) = ("arith".to_owned(), version.parse().unwrap());
     let description = Description { name, version, operations: vec![operation] };
@@ -199,6 +200,7 @@ async fn activate_without_upload(broker: &InMemory, chunks: impl IntoIterator<It
         imports: Vec::new(),
         force: false,
         signature: None,
+        grants: [].into(),
     };
     append(broker, "registry", Record::new("eve", Action::Activate(activation)).encode()).await;
     digest
@@ -295,7 +297,7 @@ async fn what_workers_cannot_execute_is_not_deployed() {
 async fn a_worker_that_finds_a_broken_component_says_so_and_goes_on() {
     let engine = Engine::new(&EngineConfig::default()).unwrap();
     let broker = InMemory::new();
-    let plugins = Plugins::new(worker(&broker).await, engine, Trust::default());
+    let plugins = Plugins::new(worker(&broker).await, engine, Trust::default(), Grants::default());
     let operator = operator(&broker).await;
     let broken = operator.deploy_checked(foreign(), checked("1.0.0"), &DeployOptions::default()).await.unwrap();
     for _ in 0..2 {

@@ -78,6 +78,7 @@ fn descriptor(name: &str) -> operations::Descriptor {
         config_schema: None,
         input_schema: None,
         output_schema: Some(r#"{"name":"Vec<u8>"}"#.to_owned()),
+        needs: Vec::new(),
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn upload(component: &Bytes) -> (Digest, Bytes, Vec<Chunk>) {
     let CheckedComponent { description, imports } = CheckedComponent::from(&plugin);
     let (digest, size) = (plugin.digest(), plugin.size());
     let chunks = Chunk::count(component.len());
-    let activation = Activation { digest, size, chunks, description, imports, force: false, signature: None };
+    let activation =
+        Activation { digest, size, chunks, description, imports, force: false, signature: None, grants: [].into() };
     let record = Record::new("mallory", Action::Activate(activation)).encode();
     (digest, record, Chunk::split(digest, component).collect())
 }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod draining;
 mod examples;
 mod failures;
+mod grants;
 mod handed_on;
 mod health;
 mod hot_deployment;

@@ -140,7 +140,8 @@ async fn activate(world: &World, component: &[u8], name: &str, version: &str, si
     let (size, chunks) = (component.len() as u64, Chunk::count(component.len()));
     let digest = Digest::of(component);
     let signature = Some(signature);
-    let activation = Activation { digest, size, chunks, description, imports, force: true, signature };
+    let activation =
+        Activation { digest, size, chunks, description, imports, force: true, signature, grants: [].into() };
     let connection = world.connection().await;
     let log = soon(connection.declare(&QueueSpec::new("palfrey.registry", QueueKind::Log))).await.unwrap();
     let record = Record::new("mallory", Action::Activate(activation)).encode();

@@ -2,10 +2,16 @@
 //!
 //! Both clocks start at a fixed instant, and each reading advances them by one step, so that what a guest measures depends
 //! on what it does and on nothing else. Whoever waits for an instant finds it reached: nobody sleeps.
+//!
+//! With a grant the clocks are the machine's. Waiting takes no time even then, because it would hold a slot: the monotonic clock
+//! is set forward instead, so that what a guest measures is never shorter than what it waited for. The wall clock is always right.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time,
 };
 
 use wasmtime::component::Resource;
@@ -31,8 +37,10 @@ const START: u64 = 946_684_800;
 
 /// The time of one instance. It is shared with timers, and read by one thread at a time.
 pub(super) struct Clock {
-    /// Nanoseconds since the start.
+    /// Nanoseconds since the start, those apart that really passed.
     now: AtomicU64,
+    /// The start, for a guest that is granted the time.
+    started: Option<time::Instant>,
     /// The earliest instant that somebody waits for.
     awaited: AtomicU64,
     /// Whether the guest has asked for the time, or for an instant of it.
@@ -44,24 +52,57 @@ const NEVER: u64 = u64::MAX;
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { now: AtomicU64::new(0), awaited: AtomicU64::new(NEVER), looked: AtomicBool::new(false) }
+        Self { now: AtomicU64::new(0), started: None, awaited: AtomicU64::new(NEVER), looked: AtomicBool::new(false) }
     }
 }
 
 impl Clock {
+    /// That of the machine.
+    pub(super) fn of_machine() -> Self {
+        Self { started: Some(time::Instant::now()), ..Self::default() }
+    }
+
+    /// Whether the guest has seen what depends on how often it looked.
     pub(super) fn looked(&self) -> bool {
-        self.looked.load(Relaxed)
+        self.started.is_none() && self.looked.load(Relaxed)
+    }
+
+    /// Nanoseconds that really passed, where the guest is to know.
+    fn elapsed(&self) -> u64 {
+        self.started.map_or(0, |started| u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn now(&self) -> u64 {
+        self.now.load(Relaxed).saturating_add(self.elapsed())
+    }
+
+    fn resolution(&self) -> u64 {
+        if self.started.is_some() { 1 } else { STEP }
     }
 
     fn read(&self) -> u64 {
         self.looked.store(true, Relaxed);
-        let now = self.now.load(Relaxed);
-        self.now.store(now.saturating_add(STEP), Relaxed);
+        let now = self.now();
+        if self.started.is_none() {
+            self.now.store(now.saturating_add(STEP), Relaxed);
+        }
         now
     }
 
+    /// Time since 1970.
+    fn read_wall(&self) -> time::Duration {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the guest is granted what the machine takes for the time, be it wrong"
+        )]
+        match self.started {
+            Some(_) => time::SystemTime::now().duration_since(time::UNIX_EPOCH).unwrap_or_default(),
+            None => time::Duration::from_secs(START) + time::Duration::from_nanos(self.read()),
+        }
+    }
+
     fn reached(&self, when: u64) -> bool {
-        self.now.load(Relaxed) >= when
+        self.now() >= when
     }
 
     fn await_instant(&self, when: u64) {
@@ -76,7 +117,7 @@ impl Clock {
     /// Goes on to the earliest instant that was waited for since [`forget`](Self::forget). False if there is none.
     pub(super) fn skip(&self) -> bool {
         let awaited = self.awaited.swap(NEVER, Relaxed);
-        self.now.fetch_max(awaited, Relaxed);
+        self.now.fetch_max(awaited.saturating_sub(self.elapsed()), Relaxed);
         awaited != NEVER
     }
 }
@@ -108,7 +149,7 @@ impl monotonic_clock::Host for Io<'_> {
     }
 
     fn resolution(&mut self) -> wasmtime::Result<Duration> {
-        Ok(STEP)
+        Ok(self.clock.resolution())
     }
 
     fn subscribe_instant(&mut self, when: Instant) -> wasmtime::Result<Resource<DynPollable>> {
@@ -120,18 +161,18 @@ impl monotonic_clock::Host for Io<'_> {
     }
 
     fn subscribe_duration(&mut self, duration: Duration) -> wasmtime::Result<Resource<DynPollable>> {
-        let when = self.clock.now.load(Relaxed).saturating_add(duration);
+        let when = self.clock.now().saturating_add(duration);
         self.subscribe_instant(when)
     }
 }
 
 impl wall_clock::Host for Io<'_> {
     fn now(&mut self) -> wasmtime::Result<Datetime> {
-        let now = self.clock.read();
-        Ok(Datetime { seconds: START + now / 1_000_000_000, nanoseconds: (now % 1_000_000_000) as u32 })
+        let now = self.clock.read_wall();
+        Ok(Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }
 
     fn resolution(&mut self) -> wasmtime::Result<Datetime> {
-        Ok(Datetime { seconds: 0, nanoseconds: STEP as u32 })
+        Ok(Datetime { seconds: 0, nanoseconds: self.clock.resolution() as u32 })
     }
 }

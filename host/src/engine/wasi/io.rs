@@ -1,18 +1,22 @@
 //! `wasi:io` without waiting: whatever a guest waits for is there, or is a timer, or will never come.
 //!
 //! The functions of wasmtime-wasi are polled once. What is not ready then can only be a timer, because stdin is closed,
-//! stdout and stderr take everything, and there are no sockets: the clock skips to it. Without a timer the guest traps,
-//! so that no call can hold the thread beyond the reach of deadline and cancellation.
+//! stdout and stderr take everything, files are read on this thread, and there are no sockets: the clock skips to it. Without a
+//! timer the guest traps, so that no call can hold the thread beyond the reach of deadline and cancellation.
 
 use std::sync::Arc;
 
 use futures::FutureExt;
 use wasmtime::component::{Resource, ResourceTable};
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult,
-    bindings::{
-        io::{poll as async_poll, streams as async_streams},
-        sync::io::{poll, streams},
+use wasmtime_wasi::{
+    async_trait,
+    p2::{
+        DynInputStream, DynOutputStream, DynPollable, Pollable, StreamError, StreamResult,
+        bindings::{
+            io::{poll as async_poll, streams as async_streams},
+            sync::io::{poll, streams},
+        },
+        subscribe,
     },
 };
 
@@ -109,7 +113,11 @@ impl streams::HostOutputStream for Io<'_> {
         from: Resource<DynInputStream>,
         len: u64,
     ) -> StreamResult<u64> {
-        async_streams::HostOutputStream::splice(self.table, stream, from, len)
+        let len = len.min(self.check_write(Resource::new_borrow(stream.rep()))?);
+        let bytes = streams::HostInputStream::read(self, from, len)?;
+        let size = bytes.len() as u64;
+        streams::HostOutputStream::write(self, stream, bytes)?;
+        Ok(size)
     }
 
     fn blocking_splice(
@@ -118,7 +126,7 @@ impl streams::HostOutputStream for Io<'_> {
         from: Resource<DynInputStream>,
         len: u64,
     ) -> StreamResult<u64> {
-        stream_at_once(async_streams::HostOutputStream::blocking_splice(self.table, stream, from, len))
+        self.splice(stream, from, len)
     }
 
     fn subscribe(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<DynPollable>> {
@@ -132,7 +140,9 @@ impl streams::HostInputStream for Io<'_> {
     }
 
     fn read(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<Vec<u8>> {
-        async_streams::HostInputStream::read(self.table, stream, len)
+        // A file is read at once: otherwise it would be by another thread, for which the guest could not wait. Where nothing is
+        // to be read, reading to the end would find it.
+        if len == 0 { Ok(Vec::new()) } else { self.blocking_read(stream, len) }
     }
 
     fn blocking_read(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<Vec<u8>> {
@@ -140,24 +150,30 @@ impl streams::HostInputStream for Io<'_> {
     }
 
     fn skip(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<u64> {
-        async_streams::HostInputStream::skip(self.table, stream, len)
+        if len == 0 { Ok(0) } else { self.blocking_skip(stream, len) }
     }
 
     fn blocking_skip(&mut self, stream: Resource<DynInputStream>, len: u64) -> StreamResult<u64> {
         stream_at_once(async_streams::HostInputStream::blocking_skip(self.table, stream, len))
     }
 
-    fn subscribe(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
-        async_streams::HostInputStream::subscribe(self.table, stream)
+    fn subscribe(&mut self, _: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        let readable = self.table.push(Readable)?;
+        subscribe(self.table, readable)
     }
+}
+
+/// Whoever reads gets what there is, or learns that there is no more.
+struct Readable;
+
+#[async_trait]
+impl Pollable for Readable {
+    async fn ready(&mut self) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use wasmtime_wasi::{
-        async_trait,
-        p2::{Pollable, bindings::clocks::monotonic_clock, subscribe},
-    };
+    use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 
     use super::*;
 

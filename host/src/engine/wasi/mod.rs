@@ -2,29 +2,43 @@
 //!
 //! All of the command-line subset of WASI 0.2 is linked, because the standard libraries of most languages import it, and
 //! nothing is granted: no file, address, environment value or argument; stdin is closed; random numbers come from a seed
-//! ([`random`]); [`clock`] is virtual. What is printed goes to the [`journal`](super::journal), by [`stdio`]. No call blocks the thread:
-//! see [`io`].
+//! ([`random`]); [`clock`] is virtual. What is printed goes to the [`journal`](super::journal), by [`stdio`]. No call waits for
+//! anybody: see [`io`].
+//!
+//! With [`Grants`], just that is different which they name: the clocks are the machine's, the seed is the system's, there are some
+//! environment values, or [`files`] to read.
 
 mod clock;
+mod files;
 mod io;
 mod random;
 mod stdio;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{
-    WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     p2::bindings::{
         clocks::{monotonic_clock, wall_clock},
         random::{insecure, insecure_seed, random as secure},
-        sync::io::{poll, streams},
+        sync::{
+            filesystem::types as filesystem,
+            io::{poll, streams},
+        },
     },
 };
 
 pub(super) use self::random::Seed;
-use self::{clock::Clock, io::Io, random::Random, stdio::Printer};
-use super::{context::SharedJournal, instance::State, journal::Stream};
+use self::{clock::Clock, files::Files, io::Io, random::Random, stdio::Printer};
+use super::{
+    capability::Capability,
+    context::SharedJournal,
+    grants::{Grants, Source},
+    instance::State,
+    journal::Stream,
+};
+use crate::secret::ExposeSecret as _;
 
 /// The interfaces that are linked, all of version 0.2, without their versions.
 pub(super) const INTERFACES: [&str; 27] = [
@@ -61,9 +75,23 @@ pub(super) const INTERFACES: [&str; 27] = [
 /// memory for the host.
 const MAX_HANDLES: usize = 10_000;
 
+/// The same for a guest that was granted a directory: each may be an open file, and the process has some thousands for all slots.
+const MAX_FILES: usize = 128;
+
+/// A directory that was granted, and cannot be opened now.
+#[derive(Debug, thiserror::Error)]
+#[error("`dir:{path}` is allowed here, but {} cannot be opened: {source}", folder.display())]
+pub(super) struct FolderError {
+    path: String,
+    folder: PathBuf,
+    source: wasmtime::Error,
+}
+
 /// The state behind WASI of one instance.
 pub(super) struct Wasi {
     random: Random,
+    /// Whether the random numbers are the system's.
+    entropy: bool,
     journal: SharedJournal,
     /// Made when the guest calls WASI for the first time. Most calls of small operations never do.
     ctx: Option<WasiCtx>,
@@ -72,32 +100,58 @@ pub(super) struct Wasi {
 }
 
 impl Wasi {
-    /// `seed` decides the random numbers.
-    pub(super) fn new(seed: Seed, journal: &SharedJournal) -> Self {
+    /// `seed` decides the random numbers, unless the system's are granted.
+    pub(super) fn new(seed: Seed, journal: &SharedJournal, grants: &Grants) -> Result<Self, FolderError> {
+        let entropy = grants.has(&Capability::Entropy);
+        let clock = if grants.has(&Capability::Clocks) { Clock::of_machine() } else { Clock::default() };
+        let mut ctx = None;
+        let mut handles = MAX_HANDLES;
+        for (capability, source) in grants.sources() {
+            let ctx = ctx.get_or_insert_with(|| context(journal));
+            match (capability, source) {
+                (Capability::Env(name), Source::Value(value)) => _ = ctx.env(name, value.expose_secret()),
+                (Capability::Dir(path), Source::Folder(folder)) => {
+                    handles = MAX_FILES;
+                    ctx.preopened_dir(folder, path, FsPerms::ReadOnly).map_err(|source| FolderError {
+                        path: path.clone(),
+                        folder: folder.clone(),
+                        source,
+                    })?;
+                }
+                _ => {}
+            }
+        }
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        Self { random: Random::new(seed), journal: Arc::clone(journal), ctx: None, table, clock: Arc::default() }
+        table.set_max_capacity(handles);
+        Ok(Self {
+            random: Random::new(if entropy { Seed::of_system() } else { seed }),
+            entropy,
+            journal: Arc::clone(journal),
+            ctx: ctx.map(|mut ctx| ctx.build()),
+            table,
+            clock: Arc::new(clock),
+        })
     }
 
-    /// Whether the guest has seen a random number or a clock: what it makes of those depends on how often it looked before.
+    /// Whether the guest has seen a random number or a clock that depends on how often it looked before.
     pub(super) fn looked(&self) -> bool {
-        self.random.drawn || self.clock.looked()
+        (self.random.drawn && !self.entropy) || self.clock.looked()
     }
 }
 
-fn context(journal: &SharedJournal) -> WasiCtx {
-    WasiCtxBuilder::new()
-        .stdout(Printer::new(Stream::Stdout, journal))
+fn context(journal: &SharedJournal) -> WasiCtxBuilder {
+    let mut ctx = WasiCtxBuilder::new();
+    ctx.stdout(Printer::new(Stream::Stdout, journal))
         .stderr(Printer::new(Stream::Stderr, journal))
         // There is nothing to block on, and a hand-over to other threads would cost more than any call.
-        .allow_blocking_current_thread(true)
-        .build()
+        .allow_blocking_current_thread(true);
+    ctx
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let Wasi { journal, ctx, table, .. } = &mut self.wasi;
-        WasiCtxView { ctx: ctx.get_or_insert_with(|| context(journal)), table }
+        WasiCtxView { ctx: ctx.get_or_insert_with(|| context(journal).build()), table }
     }
 }
 
@@ -109,6 +163,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wall_clock::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
     poll::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
     streams::add_to_linker::<State, Io<'static>>(linker, Io::of)?;
+    filesystem::add_to_linker::<State, Files<'static>>(linker, Files::of)?;
     secure::add_to_linker::<State, HasSelf<Random>>(linker, random)?;
     insecure::add_to_linker::<State, HasSelf<Random>>(linker, random)?;
     insecure_seed::add_to_linker::<State, HasSelf<Random>>(linker, random)?;

@@ -1,4 +1,5 @@
-//! Random numbers that are the same wherever and however often a call is executed: they come from a seed.
+//! Random numbers that are the same wherever and however often a call is executed: they come from a seed. With a grant, the seed
+//! is the system's, and nobody can foresee them.
 
 use rand_chacha::{
     ChaCha12Rng,
@@ -23,6 +24,13 @@ impl Seed {
             hash.update(part);
         }
         Self(hash.finalize().into())
+    }
+
+    /// Another one each time.
+    pub(super) fn of_system() -> Self {
+        let mut seed = [0; 32];
+        wasmtime_wasi::random::thread_rng().fill_bytes(&mut seed);
+        Self(seed)
     }
 }
 

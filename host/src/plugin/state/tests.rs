@@ -43,6 +43,32 @@ fn deploying_the_active_component_again_changes_nothing() {
     assert_eq!(state.plugin("arith").unwrap().events().len(), 1);
 }
 
+#[test]
+fn what_is_needed_has_to_be_granted_and_stays_granted_to_its_version() {
+    let asking = |version: &str, needs: &[&str], grants: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<BTreeSet<Capability>>();
+        let mut activation = activation("arith", version, version);
+        activation.description.operations[1].needs = names(needs);
+        activation.description.operations[2].needs = names(needs);
+        record(Action::Activate(Activation { grants: names(grants), ..activation }))
+    };
+    let first = asking("1.0.0", &["clocks"], &["clocks"]);
+    let message = refusal(std::slice::from_ref(&first), &asking("1.1.0", &["clocks", "dir:/my data"], &["clocks"]));
+    assert_eq!(
+        message,
+        "`arith` 1.1.0 asks for `dir:/my data` (for `multiply-by` and 1 more), which it is not granted: deploy it with --grant \
+         'dir:/my data' if it may have that"
+    );
+    let message = refusal(&[], &asking("1.0.0", &["entropy"], &["clocks"]));
+    assert!(message.contains("asks for `entropy`"), "{message}");
+
+    let state = fold(&[first, activate("arith", "1.1.0", "two"), roll_back("arith", Some("two"), "1.0.0")]);
+    let active = state.plugin("arith").unwrap().active().unwrap().clone();
+    assert_eq!(active.grants, BTreeSet::from([Capability::Clocks]));
+    let pure = |name: &str| state.resolve(&format!("arith/{name}").parse().unwrap()).unwrap().descriptor.is_pure();
+    assert!(pure("fib-at") && !pure("multiply-by"));
+}
+
 fn signed(component: &str, signature: &str) -> Record {
     let activation = activation("arith", "1.0.0", component);
     record(Action::Activate(Activation { signature: Some(signature.to_owned()), ..activation }))

@@ -4,6 +4,7 @@ mod compiling;
 mod corpus;
 mod determinism;
 mod endurance;
+mod grants;
 mod guests;
 mod limits;
 mod loading;

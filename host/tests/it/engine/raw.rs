@@ -45,7 +45,7 @@ impl Raw {
             words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect::<String>()
         };
         let description = words(&[1024, 3, 1032, 5, 3072, 1]);
-        let descriptor = words(&[1040, 2, 0, 1024, 0, 1064, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let descriptor = words(&[1040, 2, 0, 1024, 0, 1064, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let name = "palfrey:plugin/operations@0.1.0";
         let ten = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)";
         let module = format!(
