@@ -63,6 +63,7 @@ impl Change {
                 imports: Vec::new(),
                 force,
                 signature: None,
+                grants: Default::default(),
             }),
             Self::RollBack { plugin, from, to } => {
                 Action::RollBack { plugin: PLUGINS[plugin].to_owned(), from: from.map(digest), to: digest(to) }
@@ -82,6 +83,7 @@ fn description(name: &str, version: &str) -> Description {
         config_schema: None,
         input_schema: None,
         output_schema: None,
+        needs: Default::default(),
     };
     Description { name: name.to_owned(), version: version.parse().unwrap(), operations: vec![operation] }
 }

@@ -90,12 +90,12 @@ impl Theatre {
         match fault {
             Fault::Kill { worker } => {
                 let fresh = self.scene.worker(&[]).await;
-                std::mem::replace(&mut self.workers[worker], fresh).kill().await;
+                kill(std::mem::replace(&mut self.workers[worker], fresh)).await;
             }
             Fault::Doom { worker, moment, occasion } => {
                 let rules = format!("{moment}/text/concat=abort@{occasion}");
                 let doomed = self.scene.start_worker(&[], &rules).await;
-                std::mem::replace(&mut self.workers[worker], doomed).kill().await;
+                kill(std::mem::replace(&mut self.workers[worker], doomed)).await;
             }
             Fault::Stop { worker, time } => {
                 self.workers[worker].process.signal("STOP");
@@ -190,6 +190,16 @@ impl Theatre {
 
 /// How a shell tells of a process that has aborted.
 const ABORTED: i32 = 128 + 6;
+
+/// Kills a worker, unless its own failpoint was quicker.
+async fn kill(mut worker: Remote) {
+    worker.process.signal("KILL");
+    let code = worker.process.ended().await;
+    assert!(code == KILLED || code == ABORTED, "it ended with {code}");
+}
+
+/// How a shell tells of a process that was killed.
+const KILLED: i32 = 128 + 9;
 
 /// Lets time pass: here it is the fault itself.
 async fn pass(time: Duration) {
