@@ -99,10 +99,10 @@ fn cargo(root: &Path) -> Program {
     Program::typed_as(program, "cargo").without_env(is_ours).current_dir(root)
 }
 
-/// Libraries of the C kind have no other use here.
+/// Packages that are libraries of the C kind have no other use here. (An example of that kind does not count.)
 fn is_component(package: &Value) -> bool {
     let targets = package["targets"].as_array().into_iter().flatten();
-    let mut kinds = targets.flat_map(|target| target["crate_types"].as_array().into_iter().flatten());
+    let mut kinds = targets.flat_map(|target| target["kind"].as_array().into_iter().flatten());
     kinds.any(|kind| kind == "cdylib")
 }
 
@@ -115,8 +115,8 @@ mod tests {
         let metadata = r#"{
             "target_directory": "/somewhere/target",
             "packages": [
-                {"name": "host", "version": "0.1.0", "targets": [{"crate_types": ["lib"]}, {"crate_types": ["bin"]}]},
-                {"name": "test-guests", "version": "0.2.0", "targets": [{"crate_types": ["cdylib", "rlib"]}, {"crate_types": ["bin"]}]}
+                {"name": "host", "version": "0.1.0", "targets": [{"kind": ["lib"]}, {"kind": ["example"], "crate_types": ["cdylib"]}]},
+                {"name": "test-guests", "version": "0.2.0", "targets": [{"kind": ["cdylib", "rlib"]}, {"kind": ["bin"]}]}
             ]
         }"#;
         let workspace = Workspace::from_metadata("/somewhere".into(), metadata).unwrap();
