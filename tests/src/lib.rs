@@ -32,7 +32,7 @@ pub use worker::Worker;
 pub use world::{Ran, World};
 
 /// As long as anything may take. Most of it takes milliseconds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Fails instead of waiting for ever.
 ///

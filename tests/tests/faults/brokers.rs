@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use fractal::{MandelbrotTile, Tile};
+use futures::{StreamExt, stream};
 use palfrey_host::{JobError, directive::*, queue::QueueError, task::Cause};
 use palfrey_rabbitmq::{Node, NodeOptions};
-use palfrey_tests::{Deployments, Exact, Scene, soon};
+use palfrey_tests::{Deployments, Scene, soon};
+use probe_1::Stamp;
 use text::Concat;
 use tokio::time::interval;
 
@@ -38,16 +40,17 @@ async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk() {
     let scene = Scene::with_a_node(NodeOptions::new()).await;
-    let mut cast = Cast::of(&scene, 2).await;
-    // Enough that workers have results to send when the shortages begin, however long the commands for them take.
-    cast.exact = Exact::start_with_work(cast.runtime(), 1, 300_000);
-    cast.exact.release();
+    let cast = Cast::of(&scene, 2).await;
+    // Workers have results to send whenever a shortage begins, however long the commands for it take.
+    let options = JobOptions::default().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
+    let endless = IndexedStream::from_stream(stream::iter(0_u64..)).options(options).map(&Stamp { work: 300_000 });
+    let runtime = cast.runtime().clone();
+    let working = tokio::spawn(async move { endless.run(&runtime).await.unwrap().for_each(async |_| {}).await });
     let shortages = [
         (["set_vm_memory_high_watermark", "0.0001"], ["set_vm_memory_high_watermark", "0.9"]),
         (["set_disk_free_limit", "1000GB"], ["set_disk_free_limit", "50MB"]),
     ];
-    for (round, (alarm, relief)) in (1..).zip(shortages) {
-        cast.exact.reaches(1000 * round).await;
+    for (alarm, relief) in shortages {
         // The broker tells those who publish, and only a worker that holds a task does.
         let waits = cast.say_again("the broker takes no messages for now; publishers wait");
         let goes_on = cast.say_again("the broker takes messages again");
@@ -56,6 +59,8 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
         scene.node(move |node| node.ctl(relief)).await;
         goes_on.await;
     }
+    working.abort();
+    assert!(working.await.unwrap_err().is_cancelled());
     cast.all_is_well(&scene).await;
 }
 
