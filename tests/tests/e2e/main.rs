@@ -15,7 +15,6 @@ mod health;
 mod hot_deployment;
 mod jobs;
 mod operator;
-mod outages;
 mod permissions;
 mod presence;
 mod refused_components;

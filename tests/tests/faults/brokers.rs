@@ -50,15 +50,19 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
         (["set_vm_memory_high_watermark", "0.0001"], ["set_vm_memory_high_watermark", "0.9"]),
         (["set_disk_free_limit", "1000GB"], ["set_disk_free_limit", "50MB"]),
     ];
+    let (waiting, going_on) =
+        ("the broker takes no messages for now; publishers wait", "the broker takes messages again");
     for (alarm, relief) in shortages {
         // The broker tells those who publish, and only a worker that holds a task does.
-        let waits = cast.say_again("the broker takes no messages for now; publishers wait");
-        let goes_on = cast.say_again("the broker takes messages again");
+        let waits = cast.say_again(waiting);
+        let goes_on = cast.say_again(going_on);
         scene.node(move |node| node.ctl(alarm)).await;
         waits.await;
         scene.node(move |node| node.ctl(relief)).await;
         goes_on.await;
     }
+    // Once for each shortage, however much they have to send.
+    assert!(cast.workers.iter().all(|worker| worker.process.log().count(&[waiting]) <= shortages.len()));
     working.abort();
     assert!(working.await.unwrap_err().is_cancelled());
     cast.all_is_well(&scene).await;
