@@ -18,7 +18,7 @@ def mapped(count):
 
 def folded(task):
     def fold(count):
-        parts = (task.s(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
+        parts = (task.s(list(range(first, min(first + CHUNK, count)))) for first in range(0, count, CHUNK))
         return sum(group(parts)().get())
 
     return fold

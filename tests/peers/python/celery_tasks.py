@@ -14,10 +14,10 @@ def same(number):
 
 
 @app.task
-def total(first, last):
-    return sum(range(first, last))
+def total(numbers):
+    return sum(numbers)
 
 
 @app.task
-def total_of_same(first, last):
-    return sum(same(number) for number in range(first, last))
+def total_of_same(numbers):
+    return sum(same(number) for number in numbers)

@@ -42,6 +42,10 @@ pub(crate) struct Shown {
 pub(crate) type Measured = BTreeMap<Who, Shown>;
 
 const MOST_ELEMENTS: u64 = 50_000_000;
+/// Twice as many elements, or more, at a rate so many times as high: it is not a job's last one yet.
+const STILL_FASTER: f64 = 1.2;
+/// No repetition has to be longer for that.
+const LONGEST: Duration = Duration::from_secs(5);
 /// Latencies are of single elements.
 const MOST_LATENCIES: u64 = 5_000;
 
@@ -73,22 +77,22 @@ pub(crate) async fn measure(site: &Site, work: &Work, effort: Effort) -> Result<
 }
 
 impl Runner {
-    /// Finds out how many elements take as long as a repetition is to take, and three times as long as one at the least: what
-    /// is measured is what elements take, not what it takes to begin.
+    /// Finds out how many elements take as long as a repetition is to take, or more of them where they go faster still the
+    /// more there are: what is measured is what elements take, not what it takes to begin.
     async fn warm_up(&mut self, work: &Work, length: Duration) -> Result<()> {
         let most = if work.measure == Measure::Latency { MOST_LATENCIES } else { MOST_ELEMENTS };
         // The first run is the coldest.
         self.timed(work, 1).await?;
-        let length = length.max(3 * self.timed(work, 1).await?);
+        let mut rate = 0.0;
         loop {
             let took = self.timed(work, self.count).await?;
-            let growth = length.as_secs_f64() / took.as_secs_f64().max(1e-9);
-            let next = (self.count as f64 * growth.min(8.0)).clamp(1.0, most as f64) as u64;
-            let is_long_enough = took >= length / 2 || next == self.count;
-            self.expect(work, next);
-            if is_long_enough {
+            let earlier = std::mem::replace(&mut rate, self.count as f64 / took.as_secs_f64().max(1e-9));
+            let is_steady = rate < STILL_FASTER * earlier || took > LONGEST;
+            if self.count == most || (took >= length / 2 && is_steady) {
                 return Ok(());
             }
+            let growth = (length.as_secs_f64() / took.as_secs_f64().max(1e-9)).clamp(2.0, 8.0);
+            self.count = most.min((self.count as f64 * growth) as u64);
         }
     }
 

@@ -152,22 +152,21 @@ async fn each_role_can_do_its_work_and_nothing_else() {
             assert!(is_refused, "{user}: {attempt:?}: {error}");
         }
     }
+    a_lease_is_its_owners(&node).await;
     drop(process);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lease_is_its_owners() {
-    let node = node().await;
-    let uri = world(&node, "ada").uri().to_owned();
+async fn a_lease_is_its_owners(node: &Node) {
+    let uri = world(node, "ada").uri().to_owned();
     let connection = soon(Amqp::connect(&uri, AmqpOptions::default())).await.unwrap();
     let channels = ChannelFactory::new(std::sync::Arc::new(connection), 1);
     let (name, channel) = soon(channels.issue::<WorkerIpc>()).await.unwrap();
     assert!(name.as_str().starts_with("ada."), "{name}");
     assert!(soon(channel.receiver()).await.is_ok());
     // Its owner reads it, and only workers write to it.
-    let refused = Attempt::Read(name.as_str()).on(&connect(&node, "worker", "secret").await).await;
+    let refused = Attempt::Read(name.as_str()).on(&connect(node, "worker", "secret").await).await;
     assert!(refused.is_err());
-    let sent = Attempt::Send("palfrey.topic", name.as_str()).on(&connect(&node, "worker", "secret").await).await;
+    let sent = Attempt::Send("palfrey.topic", name.as_str()).on(&connect(node, "worker", "secret").await).await;
     assert!(sent.is_ok(), "{sent:?}");
 }
 
