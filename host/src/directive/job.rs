@@ -3,17 +3,14 @@
 //! [`Job::advance`] waits for the next [`Event`] and handles it. It owns all state of the job; nothing is shared and no
 //! task is spawned, so that dropping the job ends it.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    future::poll_fn,
-    ops::Range,
-    task::Poll,
-    time::Duration,
-};
+mod late;
+
+use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use palfrey_schedule::{BatchRule, COMBINING, FoldTree, Phase, Unanswered, Window, hedge_every, second_copies};
+use late::{Late, Lost};
+use palfrey_schedule::{BatchRule, FoldTree, Phase, Window};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
@@ -26,16 +23,12 @@ use super::{
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
-    runtime::{JobLease, Runtime, STALL, Whereabouts, diagnosis},
+    runtime::{JobLease, Runtime, STALL, diagnosis},
     task::{
         AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
         TaskOutcome, WorkerReport,
     },
 };
-
-/// The pause before a job without results looks for its tasks, at first, and when it has done so again and again.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
-const LATER_LOOKS: Duration = Duration::from_secs(60);
 
 /// Which part of the job a task stands for.
 #[derive(Debug, Clone)]
@@ -123,11 +116,8 @@ pub(crate) struct Job<'a> {
     rule: BatchRule,
     crew: Crew,
     bytes_in_flight: usize,
-    /// Tasks that were sent a second time and have no result yet.
-    copied: HashSet<TaskId>,
-    /// Since when slots have had nothing to do.
-    idle_since: Option<Instant>,
-    next_hedge: Instant,
+    late: Late,
+    lost: Lost,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
     /// Tasks that wait for their next attempt.
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
@@ -142,10 +132,6 @@ pub(crate) struct Job<'a> {
     last_result: Instant,
     /// Whether the job has said what it waits for.
     stalled: bool,
-    whereabouts: Whereabouts,
-    /// A look for the tasks, while there are no results.
-    looking: FuturesUnordered<BoxFuture<'static, bool>>,
-    next_look: Duration,
 }
 
 impl<'a> Job<'a> {
@@ -180,9 +166,8 @@ impl<'a> Job<'a> {
             rule: BatchRule::new(options.batch_size),
             crew: Crew::default(),
             bytes_in_flight: 0,
-            copied: HashSet::new(),
-            idle_since: None,
-            next_hedge: Instant::now(),
+            late: Late::new(),
+            lost: Lost::new(runtime.whereabouts()),
             publishing: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
@@ -192,9 +177,6 @@ impl<'a> Job<'a> {
             deadline,
             last_result: Instant::now(),
             stalled: false,
-            whereabouts: runtime.whereabouts(),
-            looking: FuturesUnordered::new(),
-            next_look: FIRST_LOOK,
             options,
         })
     }
@@ -278,14 +260,14 @@ impl<'a> Job<'a> {
             }
             Event::Stalled => {
                 self.say_what_it_waits_for().await;
-                self.look();
+                self.lost.look(&self.lease.routing_key);
                 Ok(())
             }
             Event::Looked { gone } => {
                 if gone {
                     self.send_again();
                 }
-                self.look();
+                self.lost.look(&self.lease.routing_key);
                 Ok(())
             }
             Event::TimedOut => Err(self.timed_out().await),
@@ -301,11 +283,9 @@ impl<'a> Job<'a> {
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
         let idle = in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
-        let hedge = self.source_ended && self.pure && idle;
-        self.idle_since = hedge.then(|| self.idle_since.unwrap_or_else(Instant::now));
-        let next_hedge = self.next_hedge;
+        let hedge = self.late.next(self.source_ended && self.pure && idle);
         let stall = (!self.stalled).then(|| self.last_result + STALL);
-        let Self { source, serializer, batch, pulled, lease, publishing, retries, looking, deadline, .. } = self;
+        let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, .. } = self;
 
         let pull = poll_fn(|context| {
             while batch.len() < size && batch.byte_len() < window.batch_bytes() {
@@ -327,9 +307,9 @@ impl<'a> Job<'a> {
             Some(sent) = publishing.next() => Event::Published(sent),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
-            () = sleep_until(Some(next_hedge)), if hedge => Event::Hedge,
+            () = sleep_until(hedge) => Event::Hedge,
             () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
-            Some(gone) = looking.next() => Event::Looked { gone },
+            Some(gone) = lost.looked() => Event::Looked { gone },
         }
     }
 
@@ -348,30 +328,6 @@ impl<'a> Job<'a> {
     fn combine(&mut self, phase: Phase) {
         while let Some((range, partials)) = self.tree.take_run(phase) {
             self.send(Piece::new(range, Inputs::Partials), partials.into_iter().collect(), 0);
-        }
-    }
-
-    /// Sends late tasks a second time, for idle slots.
-    fn hedge(&mut self) {
-        let now = Instant::now();
-        let idle_since = self.idle_since.unwrap_or(now);
-        let unanswered = self.lease.sender.unanswered();
-        self.next_hedge = now + hedge_every(unanswered.len());
-        let idle = self.slots().saturating_sub(unanswered.len() + self.copied.len());
-        let tasks = unanswered.iter().map(|sent| Unanswered {
-            id: &sent.task,
-            // Before that it may have waited for a slot.
-            age: now - sent.tag.sent.max(idle_since),
-            expected: match sent.tag.inputs {
-                Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
-                Inputs::Partials => COMBINING,
-            },
-            copied: self.copied.contains(&sent.task.id),
-        });
-        for task in second_copies(tasks, idle) {
-            tracing::debug!(job = %task.routing_key, task = %task.id, "a task is late; an idle slot executes it as well");
-            self.copied.insert(task.id);
-            self.publishing.push(Box::pin(self.lease.sender.publish_copy(task)));
         }
     }
 
@@ -404,10 +360,9 @@ impl<'a> Job<'a> {
         let (task, piece) = (&sent.task, &sent.tag);
         self.last_result = Instant::now();
         self.stalled = false;
-        self.looking.clear();
-        self.next_look = FIRST_LOOK;
+        self.lost.answered();
         self.bytes_in_flight -= task.inputs.bytes().len();
-        self.copied.remove(&task.id);
+        self.late.answered(task.id);
         self.crew.heard(&result.report);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
@@ -574,31 +529,6 @@ impl<'a> Job<'a> {
                 tokio::time::sleep(delay).await;
                 retry
             }));
-        }
-    }
-
-    /// Finds out, after a while without results, whether the tasks are gone. While they are not it looks less and less often.
-    fn look(&mut self) {
-        let pause = self.next_look;
-        self.next_look = LATER_LOOKS.min(2 * pause);
-        let look = self.whereabouts.clone().are_gone(self.lease.routing_key.clone(), pause);
-        self.looking.push(Box::pin(look));
-    }
-
-    /// Sends everything again that has no result. Nobody has it any more, or if somebody has, its first result counts.
-    fn send_again(&mut self) {
-        let tasks = self.lease.sender.unanswered();
-        // Those that wait for their next attempt, or for the broker, are here.
-        if tasks.is_empty() || !self.publishing.is_empty() {
-            return;
-        }
-        tracing::warn!(
-            job = %self.lease.routing_key,
-            tasks = tasks.len(),
-            "no queue and no worker has the tasks of this job any more: they are sent again"
-        );
-        for sent in tasks {
-            self.publishing.push(Box::pin(self.lease.sender.publish_copy(&sent.task)));
         }
     }
 

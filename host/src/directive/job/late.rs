@@ -1,0 +1,118 @@
+//! Tasks whose results do not come: of those that are late an idle slot gets a second copy, those that are gone are sent again.
+//! The first result of each counts.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use palfrey_schedule::{COMBINING, Unanswered, hedge_every, second_copies};
+use tokio::time::Instant;
+
+use super::{Inputs, Job};
+use crate::{
+    runtime::Whereabouts,
+    task::{RoutingKey, TaskId},
+};
+
+/// The pause before a job without results looks for its tasks, at first, and when it has done so again and again.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+const LATER_LOOKS: Duration = Duration::from_secs(60);
+
+/// What a job knows of tasks that are late.
+pub(super) struct Late {
+    /// Those that were sent a second time and have no result yet.
+    copied: HashSet<TaskId>,
+    /// Since when slots have had nothing to do.
+    idle_since: Option<Instant>,
+    next: Instant,
+}
+
+impl Late {
+    pub(super) fn new() -> Self {
+        Self { copied: HashSet::new(), idle_since: None, next: Instant::now() }
+    }
+
+    /// When to look for late tasks, if slots have nothing to do.
+    pub(super) fn next(&mut self, slots_are_idle: bool) -> Option<Instant> {
+        self.idle_since = slots_are_idle.then(|| self.idle_since.unwrap_or_else(Instant::now));
+        slots_are_idle.then_some(self.next)
+    }
+
+    pub(super) fn answered(&mut self, task: TaskId) {
+        self.copied.remove(&task);
+    }
+}
+
+/// What a job without results knows of its tasks.
+pub(super) struct Lost {
+    whereabouts: Whereabouts,
+    /// A look for the tasks.
+    looking: FuturesUnordered<BoxFuture<'static, bool>>,
+    next_look: Duration,
+}
+
+impl Lost {
+    pub(super) fn new(whereabouts: Whereabouts) -> Self {
+        Self { whereabouts, looking: FuturesUnordered::new(), next_look: FIRST_LOOK }
+    }
+
+    /// Finds out, after a while, whether the tasks of the job are gone. While they are not it looks less and less often.
+    pub(super) fn look(&mut self, job: &RoutingKey) {
+        let pause = self.next_look;
+        self.next_look = LATER_LOOKS.min(2 * pause);
+        self.looking.push(Box::pin(self.whereabouts.clone().are_gone(job.clone(), pause)));
+    }
+
+    /// What a look has found: whether they are gone. `None` while nobody looks.
+    pub(super) async fn looked(&mut self) -> Option<bool> {
+        self.looking.next().await
+    }
+
+    /// There is a result.
+    pub(super) fn answered(&mut self) {
+        self.looking.clear();
+        self.next_look = FIRST_LOOK;
+    }
+}
+
+impl Job<'_> {
+    /// Sends late tasks a second time, for idle slots.
+    pub(super) fn hedge(&mut self) {
+        let now = Instant::now();
+        let idle_since = self.late.idle_since.unwrap_or(now);
+        let unanswered = self.lease.sender.unanswered();
+        self.late.next = now + hedge_every(unanswered.len());
+        let idle = self.slots().saturating_sub(unanswered.len() + self.late.copied.len());
+        let tasks = unanswered.iter().map(|sent| Unanswered {
+            id: &sent.task,
+            // Before that it may have waited for a slot.
+            age: now - sent.tag.sent.max(idle_since),
+            expected: match sent.tag.inputs {
+                Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
+                Inputs::Partials => COMBINING,
+            },
+            copied: self.late.copied.contains(&sent.task.id),
+        });
+        for task in second_copies(tasks, idle) {
+            tracing::debug!(job = %task.routing_key, task = %task.id, "a task is late; an idle slot executes it as well");
+            self.late.copied.insert(task.id);
+            self.publishing.push(Box::pin(self.lease.sender.publish_copy(task)));
+        }
+    }
+
+    /// Sends everything again that has no result. Nobody has it any more, or if somebody has, its first result counts.
+    pub(super) fn send_again(&mut self) {
+        let tasks = self.lease.sender.unanswered();
+        // Those that wait for their next attempt, or for the broker, are here.
+        if tasks.is_empty() || !self.publishing.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            job = %self.lease.routing_key,
+            tasks = tasks.len(),
+            "no queue and no worker has the tasks of this job any more: they are sent again"
+        );
+        for sent in tasks {
+            self.publishing.push(Box::pin(self.lease.sender.publish_copy(&sent.task)));
+        }
+    }
+}
