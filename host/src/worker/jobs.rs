@@ -148,57 +148,19 @@ mod model;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+    use std::{
+        collections::BTreeSet,
+        sync::{Arc, atomic::AtomicBool},
     };
 
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::queue::{NothingToSettle, QueueError, QueueSpec};
+    use super::{model::Numbered, *};
+    use crate::queue::NothingToSettle;
 
     fn start<'a>(jobs: &'a Jobs, job: &RoutingKey, task: u64) -> Option<RunningTask<'a>> {
         match jobs.start(job, TaskId(task), Box::new(NothingToSettle)) {
             Start::Begun(running) => Some(running),
             Start::Adopted => panic!("task {task} is under way"),
             Start::Terminated(_) => None,
-        }
-    }
-
-    /// Counts how often it was given back.
-    #[derive(Debug)]
-    struct Counted {
-        given_back: Arc<AtomicU32>,
-        stale: bool,
-    }
-
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            self.given_back.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    #[async_trait]
-    impl Acker for Counted {
-        async fn ack(self: Box<Self>) -> Result<(), QueueError> {
-            Ok(())
-        }
-
-        async fn nack(self: Box<Self>) -> Result<(), QueueError> {
-            Ok(())
-        }
-
-        async fn move_to(self: Box<Self>, _queue: &QueueSpec, _reason: &str) -> Result<(), QueueError> {
-            Ok(())
-        }
-
-        async fn dead_letter(self: Box<Self>, _reason: &str) -> Result<(), QueueError> {
-            Ok(())
-        }
-
-        fn is_stale(&self) -> bool {
-            self.stale
         }
     }
 
@@ -243,20 +205,23 @@ mod tests {
     fn a_later_delivery_of_a_task_under_way_is_settled_with_it() {
         let jobs = Jobs::new(Duration::from_secs(60));
         let (job, other) = (RoutingKey::from("job"), RoutingKey::from("other"));
-        let given_back = Arc::new(AtomicU32::new(0));
-        let delivery = |stale| Box::new(Counted { given_back: given_back.clone(), stale });
-        let Start::Begun(running) = jobs.start(&job, TaskId(1), delivery(true)) else { panic!("it is new") };
-        assert!(matches!(jobs.start(&job, TaskId(1), delivery(false)), Start::Adopted));
-        assert_eq!(given_back.load(Ordering::SeqCst), 1, "the stale one is forgotten");
-        assert!(matches!(jobs.start(&job, TaskId(1), delivery(false)), Start::Adopted), "it was sent twice");
+        let dropped = Arc::<Mutex<BTreeSet<usize>>>::default();
+        let delivery = |number, stale| {
+            Box::new(Numbered { number, stale: Arc::new(AtomicBool::new(stale)), dropped: dropped.clone() })
+        };
+        let given_back = || dropped.lock().unwrap().iter().copied().collect::<Vec<_>>();
+        let Start::Begun(running) = jobs.start(&job, TaskId(1), delivery(1, true)) else { panic!("it is new") };
+        assert!(matches!(jobs.start(&job, TaskId(1), delivery(2, false)), Start::Adopted));
+        assert_eq!(given_back(), [1], "the stale one is forgotten");
+        assert!(matches!(jobs.start(&job, TaskId(1), delivery(3, false)), Start::Adopted), "it was sent twice");
         assert!(start(&jobs, &job, 2).is_some() && start(&jobs, &other, 1).is_some(), "others begin");
         assert_eq!(running.end().len(), 2);
 
         // It may come again after its end: its result is then a duplicate.
-        let Start::Begun(again) = jobs.start(&job, TaskId(1), delivery(false)) else { panic!("it has ended") };
-        let before = given_back.load(Ordering::SeqCst);
+        let Start::Begun(again) = jobs.start(&job, TaskId(1), delivery(4, false)) else { panic!("it has ended") };
+        assert!(!given_back().contains(&4));
         drop(again);
-        assert_eq!(given_back.load(Ordering::SeqCst), before + 1, "what does not end in order is given back");
+        assert!(given_back().contains(&4), "what does not end in order is given back");
         assert!(jobs.state().running.is_empty());
     }
 }

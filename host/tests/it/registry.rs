@@ -46,7 +46,8 @@ fn component(seed: u8) -> Bytes {
     (0..3 * Chunk::SIZE + 5).map(|index| (index as u8).wrapping_mul(seed)).collect()
 }
 
-fn checked(version: &str) -> CheckedComponent {
+/// What a component with one operation says of itself.
+pub(crate) fn description(name: &str, version: &str) -> Description {
     let operation = Descriptor {
         name: "fib-at".to_owned(),
         kind: Kind::Operation,
@@ -55,10 +56,13 @@ fn checked(version: &str) -> CheckedComponent {
         config_schema: None,
         input_schema: None,
         output_schema: None,
-        needs: [].into(),
+        needs: Default::default(),
     };
-    let (name, version) = ("arith".to_owned(), version.parse().unwrap());
-    let description = Description { name, version, operations: vec![operation] };
+    Description { name: name.to_owned(), version: version.parse().unwrap(), operations: vec![operation] }
+}
+
+fn checked(version: &str) -> CheckedComponent {
+    let description = description("arith", version);
     CheckedComponent { description, imports: vec!["palfrey:plugin/context@0.1.0".to_owned()] }
 }
 

@@ -51,10 +51,10 @@ fn any_operation() -> impl Strategy<Value = Operation> {
 
 /// A delivery with a number. Dropping it tells that number.
 #[derive(Debug)]
-struct Numbered {
-    number: usize,
-    stale: Arc<AtomicBool>,
-    dropped: Arc<Mutex<BTreeSet<usize>>>,
+pub(super) struct Numbered {
+    pub(super) number: usize,
+    pub(super) stale: Arc<AtomicBool>,
+    pub(super) dropped: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 impl Drop for Numbered {

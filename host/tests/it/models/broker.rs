@@ -464,7 +464,7 @@ fn any_operations_leave_the_broker_in_memory_as_a_model_of_it_says() {
         Ok(())
     });
     ran.unwrap_or_else(|error| panic!("{error}"));
-    // One wait for all of them.
+    // One wait for all of them: that nothing comes which nobody expects is known when the delay is over, and no earlier.
     runtime.block_on(async {
         tokio::time::sleep(DELAY + Duration::from_millis(100)).await;
         for twins in all.into_inner() {

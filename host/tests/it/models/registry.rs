@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 use palfrey_host::{
-    engine::{Description, Descriptor, Kind},
     plugin::{Action, Activation, Record, Registry, RegistryOptions, RegistryState},
     queue::{Connection as _, QueueKind, QueueSpec, in_memory::InMemory},
     task::Digest,
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
+
+use crate::registry::description;
 
 const PLUGINS: [&str; 2] = ["arith", "text"];
 const VERSIONS: [&str; 3] = ["1.0.0", "1.1.0", "2.0.0"];
@@ -72,20 +73,6 @@ impl Change {
         };
         Record::new("ada", action)
     }
-}
-
-fn description(name: &str, version: &str) -> Description {
-    let operation = Descriptor {
-        name: "fib-at".to_owned(),
-        kind: Kind::Operation,
-        summary: String::new(),
-        encodings: vec!["postcard".to_owned()],
-        config_schema: None,
-        input_schema: None,
-        output_schema: None,
-        needs: Default::default(),
-    };
-    Description { name: name.to_owned(), version: version.parse().unwrap(), operations: vec![operation] }
 }
 
 /// A plugin that was ever deployed: its components with their versions, in the order in which they were deployed last, and
