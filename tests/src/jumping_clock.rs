@@ -23,6 +23,7 @@ pub struct Timespec {
     nanoseconds: c_long,
 }
 
+// SAFETY: it is declared as in the C library, whose `long` is `c_long`.
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
 }
@@ -31,13 +32,14 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// `time` points to a `struct timespec`.
+// SAFETY: it has the signature of the function whose name it takes, and does what that does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
     // SAFETY: the arguments are those of the system call, and the caller vouches for the pointer.
     let done = unsafe { syscall(CLOCK_GETTIME, c_long::from(clock), time) };
     if done == 0 && (clock == REALTIME || clock == REALTIME_COARSE) {
         let mut monotonic = Timespec::default();
-        // SAFETY: as above, with a pointer of our own.
+        // SAFETY: the arguments are those of the system call, and the pointer is to a `struct timespec` of our own.
         unsafe { syscall(CLOCK_GETTIME, c_long::from(MONOTONIC), &raw mut monotonic) };
         let jump = if monotonic.seconds % 2 == 0 { DAY } else { -DAY };
         // SAFETY: the system call has just written there.

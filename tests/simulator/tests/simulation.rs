@@ -1,7 +1,5 @@
 //! What the simulation must be, whatever it simulates, and what it says about second copies and failures.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
-
 use palfrey_simulator::{
     cluster::Cluster,
     scenarios,

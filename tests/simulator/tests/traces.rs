@@ -1,6 +1,6 @@
 //! The decisions against the best schedule in hindsight, on recorded and synthetic traces.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use palfrey_simulator::{
     cluster::Cluster,
