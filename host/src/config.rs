@@ -119,7 +119,8 @@ pub struct Config {
     #[arg(long, env = "PALFREY_SLOTS", value_name = "N", help_heading = "Execution", global = true)]
     pub slots: Option<NonZeroUsize>,
 
-    /// Tasks that a worker holds, those under execution included [default: twice the slots]
+    /// Tasks that a worker holds, those under execution included [default: twice the slots, and more while they take less than
+    /// some milliseconds]
     #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
     pub prefetch: Option<u16>,
 

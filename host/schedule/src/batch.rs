@@ -97,6 +97,14 @@ impl BatchRule {
         seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(Duration::MAX)
     }
 
+    /// What a batch takes to execute in the mean, if it is known and batches do not grow any more.
+    pub fn settled(&self) -> Option<Duration> {
+        match self.size {
+            BatchSize::Fixed(size) if self.per_element.is_some() => Some(self.expected(size.get())),
+            BatchSize::Fixed(_) | BatchSize::Measured => None,
+        }
+    }
+
     /// Elements in the next batch. `remaining` is what the source still has, where that is known; `slots` as above.
     pub fn next(&self, remaining: Option<u64>, slots: usize) -> usize {
         match self.size {

@@ -1,10 +1,18 @@
 //! How much may be in flight.
 
+use std::time::Duration;
+
 /// Tasks in flight at the least, unless it is set: enough to find out about workers that have not answered yet.
 const MIN_TASKS: usize = 64;
 
 /// Tasks in flight for each slot: one under execution, one prefetched, and two on their way.
 const TASKS_PER_SLOT: usize = 4;
+
+/// What is in flight should keep the slots busy for so long: the way to a worker and back through the broker's disk.
+const AHEAD: Duration = Duration::from_millis(40);
+
+/// Tasks in flight for each slot at the most, however short they are.
+const MOST_PER_SLOT: usize = 128;
 
 /// Bytes of inputs in flight, at the most, for up to 512 slots. One task is always sent.
 const BYTES: usize = 64 << 20;
@@ -24,7 +32,9 @@ const MIN_BATCH_BYTES: usize = 64 << 10;
 /// Bounds on what is sent and not yet answered.
 ///
 /// ```
-/// let window = palfrey_schedule::Window { tasks: None, slots: 100 };
+/// use palfrey_schedule::Window;
+///
+/// let window = Window { slots: 100, ..Window::default() };
 /// assert!(window.allows(399, 0) && !window.allows(400, 0));
 /// // The bytes are shared among the slots: large elements travel in batches that leave some for everybody.
 /// assert_eq!(window.batch_bytes(), (64 << 20) / 200);
@@ -35,13 +45,20 @@ pub struct Window {
     pub tasks: Option<usize>,
     /// Tasks that the workers execute at once, as far as they have been heard of.
     pub slots: usize,
+    /// What a task takes to execute, where that is known and the tasks to come are no larger. Many that are short are in flight.
+    pub expected: Option<Duration>,
 }
 
 impl Window {
     /// Whether another task may be sent while so many tasks, with so many bytes of inputs, are unanswered.
     pub fn allows(self, tasks: usize, bytes: usize) -> bool {
-        let most = self.tasks.unwrap_or(MIN_TASKS.max(TASKS_PER_SLOT.saturating_mul(self.slots)));
+        let most = self.tasks.unwrap_or_else(|| MIN_TASKS.max(self.tasks_per_slot().saturating_mul(self.slots)));
         tasks < most && bytes < self.bytes()
+    }
+
+    fn tasks_per_slot(self) -> usize {
+        let short = self.expected.map_or(0, |expected| AHEAD.as_nanos() / expected.as_nanos().max(1));
+        usize::try_from(short).unwrap_or(usize::MAX).clamp(TASKS_PER_SLOT, MOST_PER_SLOT)
     }
 
     fn bytes(self) -> usize {
@@ -67,20 +84,29 @@ mod tests {
 
     #[test]
     fn what_was_set_counts() {
-        let window = Window { tasks: Some(3), slots: 1000 };
+        let window = Window { tasks: Some(3), slots: 1000, expected: Some(Duration::ZERO) };
         assert!(window.allows(2, 0) && !window.allows(3, 0));
     }
 
     #[test]
     fn bytes_are_bounded_but_for_one_task() {
-        let window = Window { tasks: None, slots: 4 };
+        let window = Window { slots: 4, ..Window::default() };
         assert!(window.allows(0, 0) && !window.allows(1, BYTES));
+    }
+
+    #[test]
+    fn slots_do_not_wait_for_the_broker_between_short_tasks() {
+        let most = |micros| {
+            let window = Window { slots: 10, expected: Some(Duration::from_micros(micros)), ..Window::default() };
+            (0..).find(|&tasks| !window.allows(tasks, 0))
+        };
+        assert_eq!([0, 1, 1000, 100_000].map(most), [Some(1280), Some(1280), Some(400), Some(64)]);
     }
 
     #[test]
     fn every_slot_gets_a_batch_of_large_elements() {
         for slots in [0, 1, 8, 64, 1000, 8000] {
-            let window = Window { tasks: None, slots };
+            let window = Window { slots, ..Window::default() };
             assert!(window.batch_bytes() <= MAX_BATCH_BYTES);
             assert!(window.allows(slots, slots * window.batch_bytes()), "{slots} slots");
         }

@@ -129,10 +129,10 @@ impl ChannelFactory {
         Ok((identifier, self.channel(queue)))
     }
 
-    /// The other side of a channel that somebody has been [issued](Self::issue). Nothing is created or asked; sending to one that
-    /// is gone fails with [`QueueError::NoSuchQueue`].
+    /// The other side of a channel that somebody has been [issued](Self::issue), or on which a [job](RoutingKey::channel) is
+    /// answered. Nothing is created or asked; sending to one that is gone fails with [`QueueError::NoSuchQueue`].
     pub fn leased<T: Message>(&self, identifier: &RoutingKey) -> Channel<T> {
-        self.channel(self.connection.handle(&QueueSpec::new(identifier.as_str(), QueueKind::Lease)))
+        self.channel(self.connection.handle(&QueueSpec::new(identifier.channel(), QueueKind::Lease)))
     }
 
     /// The connection under the channels.
@@ -220,6 +220,11 @@ impl<T: Message + Send + 'static> Channel<T> {
     pub async fn receiver(&self) -> Result<Receiver<T>, QueueError> {
         let deliveries = self.queue.consumer(self.prefetch).await?;
         Ok(decoded(self.name().to_owned(), deliveries).boxed())
+    }
+
+    /// The same channel for a receiver that holds so many unacknowledged messages.
+    pub(crate) fn with_prefetch(self, prefetch: u16) -> Self {
+        Self { prefetch, ..self }
     }
 
     /// The messages as they come, with the bytes as they are: for whoever does something else with those that do not decode.

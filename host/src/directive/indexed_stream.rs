@@ -4,14 +4,16 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
+use palfrey_sdk::Serializer;
 
 use super::{
     Directive, Element, FoldStage, Foldable, Functor, JobError, JobOptions, MapStage,
     job::Job,
+    outputs::Outputs,
     plan::Plan,
     source::{Source, elements},
 };
@@ -113,17 +115,17 @@ impl<'a, T: Element> Directive for IndexedStream<'a, T> {
     type Output = Results<'a, T>;
 
     async fn run(self, runtime: &Runtime) -> Result<Results<'a, T>, JobError> {
-        let serializer = runtime.serializer();
         let job = Job::start(runtime, self.source, &self.plan, self.options).await?;
-        let outputs = stream::try_unfold(job, move |mut job| async move {
-            let Some((index, output)) = job.next_output().await? else {
-                return Ok(None);
-            };
-            let value = T::decode(serializer, output).map_err(|source| JobError::Decode { element: index, source })?;
-            // An index that does not fit in memory's address space could not have been held by the source either.
-            Ok(Some(((index as usize, value), job)))
+        let batches = stream::try_unfold(Box::new(job), |mut job| async move {
+            let outputs = job.next_outputs().await?;
+            Ok(outputs.map(|outputs| (outputs, job)))
         });
-        Ok(Results(outputs.boxed()))
+        Ok(Results {
+            batches: batches.boxed(),
+            current: Outputs::default(),
+            serializer: runtime.serializer(),
+            element: PhantomData,
+        })
     }
 }
 
@@ -189,9 +191,15 @@ impl<T: Element> Directive for Fold<'_, T> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Results<'a, T>(BoxStream<'a, Result<(usize, T), JobError>>);
+pub struct Results<'a, T> {
+    batches: BoxStream<'a, Result<Outputs, JobError>>,
+    /// What is left of the last batch.
+    current: Outputs,
+    serializer: Serializer,
+    element: PhantomData<fn() -> T>,
+}
 
-impl<T> Results<'_, T> {
+impl<T: Element> Results<'_, T> {
     /// All values in the order of the source. An element that failed in a way to be ignored has none, so that there may be fewer
     /// values than elements.
     ///
@@ -208,17 +216,35 @@ impl<T> Results<'_, T> {
     /// # Errors
     /// The one that ended the job.
     pub async fn into_values_sorted(self) -> Result<Vec<T>, JobError> {
-        let mut values: Vec<_> = self.0.try_collect().await?;
+        let mut values: Vec<_> = self.try_collect().await?;
         values.sort_unstable_by_key(|(index, _)| *index);
         Ok(values.into_iter().map(|(_, value)| value).collect())
     }
 }
 
-impl<T> Stream for Results<'_, T> {
+impl<T: Element> Stream for Results<'_, T> {
     type Item = Result<(usize, T), JobError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(context)
+        loop {
+            if let Some((index, output)) = self.current.next() {
+                return Poll::Ready(Some(match T::decode(self.serializer, output) {
+                    // An index that does not fit in memory's address space could not have been held by the source either.
+                    Ok(value) => Ok((index as usize, value)),
+                    Err(source) => {
+                        // It is the last item.
+                        self.batches = stream::empty().boxed();
+                        self.current = Outputs::default();
+                        Err(JobError::Decode { element: index, source })
+                    }
+                }));
+            }
+            match ready!(self.batches.poll_next_unpin(context)) {
+                Some(Ok(outputs)) => self.current = outputs,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 

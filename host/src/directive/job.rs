@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     JobError, JobOptions, JobProgress,
     crew::Crew,
+    outputs::Outputs,
     plan::{Pinned, Plan},
     source::Source,
 };
@@ -122,7 +123,7 @@ pub(crate) struct Job<'a> {
     /// Tasks that wait for their next attempt.
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
     /// Outputs that the reader has not taken.
-    ready: VecDeque<(u64, Bytes)>,
+    ready: VecDeque<Outputs>,
     /// What ends the job, once the reader has taken the outputs that were there before.
     failure: Option<JobError>,
     tree: FoldTree<Bytes>,
@@ -181,11 +182,11 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// The next output of a plan without a fold.
-    pub(crate) async fn next_output(&mut self) -> Result<Option<(u64, Bytes)>, JobError> {
+    /// The next outputs of a plan without a fold.
+    pub(crate) async fn next_outputs(&mut self) -> Result<Option<Outputs>, JobError> {
         loop {
-            if let Some(output) = self.ready.pop_front() {
-                return Ok(Some(output));
+            if let Some(outputs) = self.ready.pop_front() {
+                return Ok(Some(outputs));
             }
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
@@ -277,7 +278,7 @@ impl<'a> Job<'a> {
     async fn wait(&mut self) -> Event {
         let slots = self.slots();
         let in_flight = self.in_flight();
-        let window = Window { tasks: self.options.in_flight.map(usize::from), slots };
+        let window = Window { tasks: self.options.in_flight.map(usize::from), slots, expected: self.rule.settled() };
         let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
@@ -318,7 +319,7 @@ impl<'a> Job<'a> {
         let range = self.pulled - inputs.len() as u64..self.pulled;
         if self.stages.is_empty() {
             self.done = range.end;
-            self.ready.extend(range.zip(inputs.iter()));
+            self.ready.push_back(Outputs::new(range.start, inputs));
             return;
         }
         self.send(Piece::elements(range), inputs, 0);
@@ -425,43 +426,50 @@ impl<'a> Job<'a> {
             }
             return Ok(());
         }
-        let mut failed = failed.into_iter().peekable();
-        let mut outputs = outputs.iter();
+        // Positions in the batch, and in its outputs, of what comes next.
+        let (mut position, mut taken) = (0, 0);
         let mut again: Vec<(Range<usize>, Duration)> = Vec::new();
-        for position in 0..inputs {
-            let index = piece.range.start + position as u64;
-            if let Some(failure) = failed.next_if(|failure| failure.index as usize == position) {
-                let error = ExecutionError { element: Some(index), ..failure.error };
-                match error.after_attempt(task.attempt) {
-                    AfterFailure::Retry(delay) => match again.last_mut() {
-                        Some((positions, same)) if positions.end == position && *same == delay => positions.end += 1,
-                        _ => again.push((position..position + 1, delay)),
-                    },
-                    AfterFailure::Ignore(error) => {
-                        self.done += 1;
-                        self.lease.listed.entry().counts().failed += 1;
-                        tracing::debug!(%error, "an element has no output, as its operation asks for");
-                    }
-                    AfterFailure::Terminate(error) => {
-                        // The workers need not wait for the reader.
-                        self.lease.results.end();
-                        self.failure = Some(error.into());
-                        return Ok(());
-                    }
+        for ElementFailure { index, error } in failed {
+            let failed = index as usize;
+            let before = failed.checked_sub(position);
+            let before = before.filter(|before| failed < inputs && taken + before <= outputs.len());
+            let before = before
+                .ok_or_else(|| protocol("the indices of the failures are not those of its elements".to_owned()))?;
+            self.take_run(piece, position, outputs.slice(taken..taken + before));
+            (position, taken) = (failed + 1, taken + before);
+            let error = ExecutionError { element: Some(piece.range.start + failed as u64), ..error };
+            match error.after_attempt(task.attempt) {
+                AfterFailure::Retry(delay) => match again.last_mut() {
+                    Some((positions, same)) if positions.end == failed && *same == delay => positions.end += 1,
+                    _ => again.push((failed..failed + 1, delay)),
+                },
+                AfterFailure::Ignore(error) => {
+                    self.done += 1;
+                    self.lease.listed.entry().counts().failed += 1;
+                    tracing::debug!(%error, "an element has no output, as its operation asks for");
                 }
-            } else if let Some(output) = outputs.next() {
-                self.done += 1;
-                self.ready.push_back((index, output));
+                AfterFailure::Terminate(error) => {
+                    // The workers need not wait for the reader.
+                    self.lease.results.end();
+                    self.failure = Some(error.into());
+                    return Ok(());
+                }
             }
         }
-        if failed.next().is_some() || outputs.next().is_some() {
-            return Err(protocol("the indices of the failures are not those of its elements".to_owned()));
-        }
+        self.take_run(piece, position, outputs.slice(taken..outputs.len()));
         for (positions, delay) in again {
             let inputs = task.inputs.slice(positions.clone());
             self.retry(Retry { piece: piece.part(&positions), inputs, attempt: task.attempt + 1 }, delay);
         }
         Ok(())
+    }
+
+    /// Takes the outputs of consecutive elements, of which the first is at a position of the batch.
+    fn take_run(&mut self, piece: &Piece, position: usize, outputs: Packed) {
+        if !outputs.is_empty() {
+            self.done += outputs.len() as u64;
+            self.ready.push_back(Outputs::new(piece.range.start + position as u64, outputs));
+        }
     }
 
     /// Deals with what a worker left out of a fold because it failed in a way to be ignored.

@@ -25,6 +25,7 @@ mod indexed_stream;
 mod job;
 mod literal;
 mod options;
+mod outputs;
 mod plan;
 mod source;
 

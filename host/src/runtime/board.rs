@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::results::Loss;
+use super::inbox::Loss;
 use crate::{
     channel::{ChannelFactory, Receiver, Sender},
     directive::JobError,

@@ -5,7 +5,7 @@
 
 mod ask;
 mod board;
-mod results;
+mod inbox;
 mod task_channel;
 mod waiting;
 mod whereabouts;
@@ -15,7 +15,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use palfrey_sdk::Serializer;
-use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    task::JoinHandle,
+};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -23,6 +26,7 @@ use tokio_util::{
 
 use ask::Asker;
 use board::{JobBoard, Listed};
+use inbox::{Inbox, OpenJob};
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 pub(crate) use whereabouts::Whereabouts;
@@ -71,6 +75,8 @@ pub struct Runtime {
     /// Leases that are being released.
     releases: TaskTracker,
     jobs: Arc<JobBoard>,
+    /// Where results arrive, from the first job on.
+    inbox: Mutex<Option<Arc<Inbox>>>,
     /// Answers for the jobs, from the first one on.
     answers: OnceCell<AbortOnDropHandle<()>>,
 }
@@ -156,6 +162,7 @@ impl Runtime {
             ended: CancellationToken::new(),
             releases: TaskTracker::new(),
             jobs: Arc::new(JobBoard::new(&config.task_bus_routing_key)),
+            inbox: Mutex::default(),
             answers: OnceCell::new(),
         })
     }
@@ -277,14 +284,14 @@ impl Runtime {
     }
 
     /// Leases a channel for one job, with a sender of tasks to it. See [`coordinated`] for when the stream of results ends.
+    /// The broker is asked nothing: the jobs of a runtime share a queue.
     pub(crate) async fn lease_job<T: Send + Sync + 'static>(
         &self,
         operations: Vec<OperationId>,
     ) -> Result<JobLease<T>, QueueError> {
         self.answers.get_or_try_init(|| self.answer_for_jobs()).await?;
-        let (routing_key, channel) = self.channels.issue().await?;
+        let (inbox, OpenJob { routing_key, results, loss }) = self.open_job().await?;
         let end = self.ended.child_token();
-        let (results, loss) = results::receive(&channel).await?;
         let results = results.take_until(end.clone().cancelled_owned()).boxed();
         let (sender, results) = coordinated(self.tasks.sender().await?, results);
         let outlet = sender.outlet();
@@ -293,19 +300,27 @@ impl Runtime {
         let release = {
             let (routing_key, ipc) = (routing_key.clone(), self.ipc.clone());
             async move {
+                inbox.close(&routing_key);
                 if !all_settled() {
-                    let terminate = WorkerIpc::Terminate { routing_key: routing_key.clone() };
-                    if let Err(error) = ipc.publish(&terminate).await {
-                        tracing::debug!(job = %routing_key, %error, "could not tell the workers to stop a job");
-                    }
-                }
-                if let Err(error) = channel.release().await {
-                    tracing::debug!(job = %routing_key, %error, "a lease was not released; it will expire");
+                    inbox::stop(&routing_key, &ipc).await;
                 }
             }
         };
         let results = LeaseGuard::tracked(results, release, self.releases.clone());
         Ok(JobLease { routing_key, listed, sender, results })
+    }
+
+    /// Opens a job at the queue of results, which is made for the first one, and again when it is gone.
+    async fn open_job(&self) -> Result<(Arc<Inbox>, OpenJob), QueueError> {
+        let mut current = self.inbox.lock().await;
+        if let Some(inbox) = &*current
+            && let Some(opened) = inbox.open()
+        {
+            return Ok((inbox.clone(), opened));
+        }
+        let inbox = current.insert(Arc::new(Inbox::make(&self.channels, &self.ipc, &self.releases).await?));
+        let opened = inbox.open().ok_or(QueueError::Closed)?;
+        Ok((inbox.clone(), opened))
     }
 
     async fn answer_for_jobs(&self) -> Result<AbortOnDropHandle<()>, QueueError> {
@@ -401,6 +416,7 @@ impl Runtime {
         }
         // Whoever waits for a job's results learns that there will be none, and drops it.
         self.ended.cancel();
+        drop(self.inbox.get_mut().take());
         self.releases.close();
         if tokio::time::timeout(RELEASE, self.releases.wait()).await.is_err() {
             tracing::warn!("some leases were not released within {RELEASE:?}; they will expire");
@@ -438,7 +454,7 @@ pub enum DeployError {
 /// How long the leases of jobs that were dropped may take to be released.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// Results that an orchestrator holds without having acknowledged them.
+/// Messages of a channel that an orchestrator holds without having acknowledged them.
 const PREFETCH: u16 = 256;
 
 impl Emulator {
@@ -452,7 +468,7 @@ impl Emulator {
         let plugins = open_plugins(&channels, engine, config).await?;
         let tasks = channels.get(tasks.name(), ChannelType::ExactlyOnce).await?;
         let shutdown = CancellationToken::new();
-        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone(), config.drain_timeout);
+        let worker = WorkerRuntime::new(channels, tasks, plugins.clone(), engine.clone(), config);
         let workers = (0..config.workers)
             .map(|_| {
                 let (worker, shutdown) = (worker.renamed(), shutdown.clone());

@@ -6,7 +6,8 @@ use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Name of a job: the channel on which its results arrive.
+/// Name of a job. Behind an `@` it names the channel on which the results arrive, which many jobs share; without one the job
+/// has a channel of the same name.
 ///
 /// ```
 /// use palfrey_host::task::RoutingKey;
@@ -22,6 +23,27 @@ impl RoutingKey {
     /// A new name that nobody else has.
     pub fn random() -> Self {
         Self(uuid::Uuid::now_v7().simple().to_string().into())
+    }
+
+    /// A new name of a job whose results arrive on a channel.
+    ///
+    /// ```
+    /// use palfrey_host::task::RoutingKey;
+    ///
+    /// assert_eq!(RoutingKey::answered_at("channel").channel(), "channel");
+    /// assert_eq!(RoutingKey::from("job").channel(), "job");
+    /// ```
+    pub fn answered_at(channel: &str) -> Self {
+        Self(format!("{}@{channel}", Self::random()).into())
+    }
+
+    /// The channel on which the job's results arrive.
+    pub fn channel(&self) -> &str {
+        match self.0.split_once('@') {
+            // The name of a channel begins with that of its owner, which may have an `@` in it.
+            Some((job, channel)) if uuid::Uuid::try_parse(job).is_ok() => channel,
+            _ => &self.0,
+        }
     }
 
     /// As text.

@@ -1,14 +1,15 @@
 //! The bytes of tasks and results.
 //!
-//! A message is one version byte, the length of a header as four bytes (little-endian), the header in Postcard, and the
-//! elements' bytes as they are. Decoding shares the elements with the message instead of copying them.
+//! A message is one version byte, the length of a header as four bytes (little-endian), the header in Postcard, the elements'
+//! end offsets as four bytes each (little-endian), and their bytes as they are. Decoding shares the elements with the message
+//! instead of copying them.
 //!
 //! A release reads one version. What it can do with a message of another one is to say whose it is: the [`Envelope`] is the
 //! part that stays as it is in every version, so that a job learns that nobody can read its tasks. It consists of the
 //! version byte, the length of the header, and at its beginning the routing key (its length as a LEB128 number, then UTF-8)
 //! and the task's number (LEB128).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use palfrey_sdk::Serializer;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -99,6 +100,14 @@ pub enum WireError {
         /// Where they begin.
         position: usize,
     },
+    /// Fewer bytes than the elements' offsets have.
+    #[error("the offsets of {elements} elements should be there, and there are {available} bytes")]
+    Offsets {
+        /// Elements that the message claims.
+        elements: u32,
+        /// Bytes behind the header.
+        available: usize,
+    },
     /// The offsets do not describe the elements.
     #[error("the elements are malformed: {0}")]
     Elements(PackedError),
@@ -147,15 +156,34 @@ fn split(bytes: &Bytes) -> Result<(u8, Bytes, Bytes), WireError> {
     Ok((prefix[0], header, payload))
 }
 
-fn frame(header: &impl Serialize, payload: &Bytes) -> Bytes {
-    let mut buffer = BytesMut::with_capacity(PREFIX + 256 + payload.len());
-    buffer.put_u8(VERSION);
-    buffer.put_u32_le(0);
+fn frame(header: &impl Serialize, elements: &Packed) -> Bytes {
+    let offsets = size_of_val(elements.ends());
+    let mut buffer = Vec::with_capacity(PREFIX + 256 + offsets + elements.bytes().len());
+    buffer.extend([VERSION, 0, 0, 0, 0]);
     let mut buffer = postcard::to_extend(header, buffer).expect("headers are made of types that Postcard can express");
-    let length = u32::try_from(buffer.len() - PREFIX).expect("a header is smaller than 4 GiB");
+    let behind = buffer.len();
+    let length = u32::try_from(behind - PREFIX).expect("a header is smaller than 4 GiB");
     buffer[1..PREFIX].copy_from_slice(&length.to_le_bytes());
-    buffer.extend_from_slice(payload);
-    buffer.freeze()
+    buffer.resize(behind + offsets, 0);
+    for (bytes, end) in buffer[behind..].as_chunks_mut().0.iter_mut().zip(elements.ends()) {
+        *bytes = end.to_le_bytes();
+    }
+    buffer.extend_from_slice(elements.bytes());
+    buffer.into()
+}
+
+/// The elements behind a header, which says how many there are.
+fn unpack(elements: u32, mut rest: Bytes) -> Result<Packed, WireError> {
+    let available = rest.len();
+    let offsets = (elements as usize).checked_mul(size_of::<u32>()).filter(|&offsets| offsets <= available);
+    let offsets = rest.split_to(offsets.ok_or(WireError::Offsets { elements, available })?);
+    let ends = offsets.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
+    Packed::new(rest, ends).map_err(WireError::Elements)
+}
+
+/// How many elements there are, as a header says it.
+fn count(elements: &Packed) -> u32 {
+    u32::try_from(elements.len()).expect("a message has fewer than four billion elements")
 }
 
 fn unframe<H: DeserializeOwned>(bytes: &Bytes) -> Result<(H, Bytes), WireError> {
@@ -188,7 +216,7 @@ struct TaskHeader {
     serializer: Serializer,
     attempt: u32,
     stages: Vec<Stage>,
-    ends: Vec<u32>,
+    elements: u32,
 }
 
 impl Message for AnyTask {
@@ -200,13 +228,13 @@ impl Message for AnyTask {
             serializer: self.serializer,
             attempt: self.attempt,
             stages: self.stages.clone(),
-            ends: self.inputs.ends().to_vec(),
+            elements: count(&self.inputs),
         };
-        frame(&header, self.inputs.bytes())
+        frame(&header, &self.inputs)
     }
 
     fn decode(bytes: Bytes) -> Result<Self, WireError> {
-        let (TaskHeader { routing_key, id, metadata, serializer, attempt, stages, ends }, payload) = unframe(&bytes)?;
+        let (TaskHeader { routing_key, id, metadata, serializer, attempt, stages, elements }, rest) = unframe(&bytes)?;
         match stages.split_last() {
             None => return Err(WireError::Stages("there are none")),
             Some((_, before)) if before.iter().any(|stage| stage.apply == super::Apply::Fold) => {
@@ -214,7 +242,7 @@ impl Message for AnyTask {
             }
             Some(_) => {}
         }
-        let inputs = Packed::new(payload, ends).map_err(WireError::Elements)?;
+        let inputs = unpack(elements, rest)?;
         Ok(Self { routing_key, id, metadata, serializer, attempt, stages, inputs })
     }
 }
@@ -231,18 +259,18 @@ struct ResultHeader {
 
 #[derive(Serialize, Deserialize)]
 enum OutcomeHeader {
-    Executed { ends: Vec<u32>, failed: Vec<ElementFailure> },
+    Executed { elements: u32, failed: Vec<ElementFailure> },
     Failed(ExecutionError),
 }
 
 impl Message for AnyTaskResult {
     fn encode(&self) -> Bytes {
-        let (outcome, payload) = match &self.outcome {
-            TaskOutcome::Executed { outputs, failed } => (
-                OutcomeHeader::Executed { ends: outputs.ends().to_vec(), failed: failed.clone() },
-                outputs.bytes().clone(),
-            ),
-            TaskOutcome::Failed(error) => (OutcomeHeader::Failed(error.clone()), Bytes::new()),
+        let none = Packed::default();
+        let (outcome, outputs) = match &self.outcome {
+            TaskOutcome::Executed { outputs, failed } => {
+                (OutcomeHeader::Executed { elements: count(outputs), failed: failed.clone() }, outputs)
+            }
+            TaskOutcome::Failed(error) => (OutcomeHeader::Failed(error.clone()), &none),
         };
         let header = ResultHeader {
             routing_key: self.routing_key.clone(),
@@ -252,18 +280,17 @@ impl Message for AnyTaskResult {
             report: self.report.clone(),
             outcome,
         };
-        frame(&header, &payload)
+        frame(&header, outputs)
     }
 
     fn decode(bytes: Bytes) -> Result<Self, WireError> {
-        let (ResultHeader { routing_key, id, metadata, serializer, report, outcome }, payload) = unframe(&bytes)?;
+        let (ResultHeader { routing_key, id, metadata, serializer, report, outcome }, rest) = unframe(&bytes)?;
         let outcome = match outcome {
-            OutcomeHeader::Executed { ends, failed } => {
-                let outputs = Packed::new(payload, ends).map_err(WireError::Elements)?;
-                TaskOutcome::Executed { outputs, failed }
+            OutcomeHeader::Executed { elements, failed } => {
+                TaskOutcome::Executed { outputs: unpack(elements, rest)?, failed }
             }
             OutcomeHeader::Failed(error) => {
-                nothing_left(&bytes, &payload)?;
+                nothing_left(&bytes, &rest)?;
                 TaskOutcome::Failed(error)
             }
         };
@@ -281,7 +308,7 @@ impl Message for AnyTaskResult {
 /// # Ok::<(), palfrey_host::task::wire::WireError>(())
 /// ```
 pub fn encode_header(header: &impl Serialize) -> Bytes {
-    frame(header, &Bytes::new())
+    frame(header, &Packed::default())
 }
 
 /// Reads what [`encode_header`] wrote.

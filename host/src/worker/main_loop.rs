@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    FutureExt as _, StreamExt,
+    future::{Fuse, FusedFuture as _},
+    stream::BoxStream,
+};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{TERMINATED_FOR, WorkerIpc, WorkerRuntime, activity::Phase, control::Control, processing::Processing};
@@ -21,13 +25,19 @@ impl WorkerRuntime {
     /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.
     pub async fn main_loop(&self, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
         tokio::pin!(shutdown);
-        let opened = async { Ok::<_, QueueError>((self.deliveries().await?, self.get_ipc_receiver().await?)) };
+        let processing = Processing::new(self.clone());
+        let mut held = processing.holding.tasks();
+        let opened = async {
+            let prefetch = *held.borrow_and_update();
+            let tasks = self.deliveries(prefetch).await?;
+            Ok::<_, QueueError>((tasks, self.get_ipc_receiver().await?))
+        };
         let (mut tasks, mut ipc) = tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
             opened = opened => opened?,
         };
-        let processing = Processing::new(self.clone());
+        let mut subscribing = Fuse::terminated();
         let mut reaper = tokio::time::interval(TERMINATED_FOR);
         let mut under_way = JoinSet::new();
         let mut control = Control::new(self, processing.clone());
@@ -52,6 +62,11 @@ impl WorkerRuntime {
                 () = control.keep_beating() => {}
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => check(ended),
                 _ = reaper.tick() => processing.jobs.reap(Instant::now()),
+                Ok(()) = held.changed(), if subscribing.is_terminated() => {
+                    subscribing = self.deliveries(*held.borrow_and_update()).boxed().fuse();
+                }
+                // What the one before has not handed over goes back to the broker.
+                subscribed = &mut subscribing, if !subscribing.is_terminated() => tasks = subscribed?,
                 delivery = tasks.next() => match delivery {
                     Some(delivery) => {
                         let processing = processing.clone();
@@ -59,7 +74,8 @@ impl WorkerRuntime {
                     }
                     None => {
                         // An error, if the connection was closed rather than the queue deleted.
-                        tasks = self.deliveries().await?;
+                        let prefetch = *held.borrow_and_update();
+                        tasks = self.deliveries(prefetch).await?;
                         tracing::warn!(bus = self.tasks.name(), "the queue of tasks was deleted; it is there again");
                     }
                 },
@@ -106,10 +122,10 @@ impl WorkerRuntime {
         }
     }
 
-    /// The deliveries of tasks, from a queue that is made unless it exists, with all that goes with it.
-    async fn deliveries(&self) -> Result<BoxStream<'static, Delivery>, QueueError> {
+    /// The deliveries of tasks, so many at a time, from a queue that is made unless it exists, with all that goes with it.
+    async fn deliveries(&self, prefetch: u16) -> Result<BoxStream<'static, Delivery>, QueueError> {
         self.channels.connection().declare(self.tasks.spec()).await?;
-        self.tasks.deliveries().await
+        self.tasks.clone().with_prefetch(prefetch).deliveries().await
     }
 }
 

@@ -49,6 +49,7 @@ mod activity;
 mod control;
 mod executor;
 mod health;
+mod holding;
 mod jobs;
 mod leases;
 mod load;
@@ -229,6 +230,8 @@ pub struct WorkerRuntime {
     engine: Engine,
     /// Free slots, for main loops: those that share an engine share them.
     slots: Arc<Semaphore>,
+    /// Tasks that are held at a time, if that was set.
+    prefetch: Option<u16>,
     drain_timeout: Duration,
     identity: Arc<str>,
     activity: Arc<Activity>,
@@ -255,7 +258,7 @@ impl WorkerRuntime {
             );
         }
         let tasks = channels.get(&config.task_bus_routing_key, ChannelType::ExactlyOnce).await?;
-        Ok(Self::new(channels, tasks, plugins, engine, config.drain_timeout))
+        Ok(Self::new(channels, tasks, plugins, engine, config))
     }
 
     pub(crate) fn new(
@@ -263,13 +266,13 @@ impl WorkerRuntime {
         tasks: Channel<AnyTask>,
         plugins: Plugins,
         engine: Engine,
-        drain_timeout: Duration,
+        config: &Config,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(engine.slots()));
         let identity = new_identity();
         let (process, activity) = (identity.clone(), Arc::new(Activity::begin()));
-        let ipc = Arc::default();
-        Self { channels, tasks, plugins, engine, slots, drain_timeout, identity, activity, process, ipc }
+        let (ipc, prefetch, drain_timeout) = (Arc::default(), config.prefetch, config.drain_timeout);
+        Self { channels, tasks, plugins, engine, slots, prefetch, drain_timeout, identity, activity, process, ipc }
     }
 
     /// Another worker on the same engine.

@@ -8,12 +8,16 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, SemaphorePermit},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     Chain, ExecutionOk, Stages, TERMINATED_FOR, Unavailable, WorkerRuntime,
+    holding::Holding,
     jobs::{Jobs, RunningTask, Start},
     last_operation, panicked,
 };
@@ -54,6 +58,7 @@ pub(super) struct Processing {
     pub(super) over: CancellationToken,
     /// Told when a suspect was found.
     pub(super) suspected: Notify,
+    pub(super) holding: Holding,
 }
 
 /// How a task ended on this worker.
@@ -71,6 +76,7 @@ impl Processing {
         Arc::new(Self {
             jobs: Jobs::new(TERMINATED_FOR),
             bus: worker.tasks.spec().clone(),
+            holding: Holding::new(worker.engine.slots(), worker.prefetch),
             worker,
             closing: CancellationToken::new(),
             over: CancellationToken::new(),
@@ -97,9 +103,9 @@ impl Processing {
             () = self.closing.cancelled() => return hand_back(running).await,
             () = running.cancel().cancelled() => return acknowledge(running).await,
             slot = self.worker.slots.acquire() => slot,
+            () = self.holding.surplus() => return hand_back(running).await,
         };
-        let end = self.execute(&task, stages, &running).await;
-        drop(slot);
+        let end = self.execute(&task, stages, &running, slot.ok()).await;
         match end {
             End::HandBack => hand_back(running).await,
             End::Done => acknowledge(running).await,
@@ -229,12 +235,14 @@ impl Processing {
         }
     }
 
-    /// Executes a task and sends its result, unless the worker's time is over before.
+    /// Executes a task and sends its result, unless the worker's time is over before. The slot is free for the next task while the
+    /// result is on its way.
     pub(super) async fn execute(
         &self,
         task: &AnyTask,
         stages: Result<Stages, ExecutionError>,
         running: &RunningTask<'_>,
+        slot: Option<SemaphorePermit<'_>>,
     ) -> End {
         let work = async {
             #[cfg(debug_assertions)]
@@ -247,6 +255,8 @@ impl Processing {
                 }
                 Err(error) => (TaskOutcome::Failed(error), Duration::ZERO),
             };
+            drop(slot);
+            self.holding.executed(execution);
             if running.cancel().is_cancelled() {
                 tracing::debug!("dropping the result of a terminated job");
                 return End::Done;

@@ -108,7 +108,7 @@ impl Processing {
             tracing::warn!(attempt = earlier + 1, "executing a task alone that may be what kills workers");
             let Some((stages, running)) = self.stages(&task, running, &moves).await else { return };
             let end = {
-                let execution = self.execute(&task, stages, &running);
+                let execution = self.execute(&task, stages, &running, None);
                 tokio::pin!(execution);
                 tokio::select! {
                     biased;

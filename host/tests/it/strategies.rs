@@ -19,7 +19,7 @@ async fn speaker() -> Runtime {
 }
 
 /// The values with their indices, in the order of the source.
-async fn indexed<T: Ord>(results: Results<'_, T>) -> Vec<(usize, T)> {
+async fn indexed<T: Element + Ord>(results: Results<'_, T>) -> Vec<(usize, T)> {
     let mut values: Vec<_> = results.try_collect().await.unwrap();
     values.sort_unstable();
     values

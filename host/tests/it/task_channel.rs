@@ -1,8 +1,17 @@
 //! The coordinated task channel, as programs with directives of their own use it.
 
+use std::time::Duration;
+
 use arith::{Divide, FibAt, Flaky};
+use bytes::Bytes;
 use futures::StreamExt;
-use palfrey_host::{Config, JobError, runtime::Task, task::Cause};
+use palfrey_host::{
+    Config, JobError,
+    queue::{QueueKind, QueueSpec},
+    runtime::Task,
+    task::{AnyTaskResult, Cause, Packed, TaskId, TaskOutcome, WorkerReport},
+    worker::WorkerIpc,
+};
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
 use speaker::Stubborn;
 
@@ -137,12 +146,43 @@ async fn a_fatal_failure_comes_out_with_its_metadata_and_is_the_last_item() {
 }
 
 #[tokio::test]
-async fn dropping_the_guard_releases_the_lease() {
+async fn a_result_for_a_lease_that_was_released_is_dropped_and_its_job_stopped() {
     let runtime = no_workers().await;
+    let mut ipc = runtime.worker_in_memory().unwrap().get_ipc_receiver().await.unwrap();
     let (routing_key, sender, results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
-    let channel = runtime.channels().leased::<palfrey_host::task::AnyTaskResult>(&routing_key);
-    channel.status().await.expect("the lease is held");
+    let (other, ..) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    assert_eq!(routing_key.channel(), other.channel(), "leases share a queue");
     drop(sender);
     results.release().await;
-    channel.status().await.expect_err("the lease was released");
+
+    let channel = runtime.channels().leased::<AnyTaskResult>(&routing_key);
+    let late = AnyTaskResult {
+        routing_key: routing_key.clone(),
+        id: TaskId(0),
+        metadata: Bytes::new(),
+        serializer: Default::default(),
+        report: WorkerReport::default(),
+        outcome: TaskOutcome::Executed { outputs: Packed::default(), failed: Vec::new() },
+    };
+    channel.sender().await.unwrap().publish(&late).await.unwrap();
+    assert_eq!(ipc.next().await, Some(WorkerIpc::Terminate { routing_key }));
+    assert_eq!(channel.status().await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn the_queue_of_results_goes_with_the_runtime() {
+    let runtime = no_workers().await;
+    let connection = runtime.channels().connection().clone();
+    let (routing_key, _sender, results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    let queue = connection.handle(&QueueSpec::new(routing_key.channel(), QueueKind::Lease));
+    queue.status().await.expect("the lease is held");
+    drop(results);
+    drop(runtime);
+    // In its own time: nobody waits for it.
+    let gone = async {
+        while queue.status().await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the queue was released");
 }

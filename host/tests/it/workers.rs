@@ -249,7 +249,7 @@ async fn a_job_whose_result_queue_is_deleted_ends_with_an_error_that_names_it() 
     let job = Literal::new(21).map(&operation).run(&runtime);
     let vandal = async {
         let (task, _acker) = tasks.next().await.unwrap();
-        let queue = QueueSpec::new(task.routing_key.as_str(), QueueKind::Lease);
+        let queue = QueueSpec::new(task.routing_key.channel(), QueueKind::Lease);
         runtime.channels().connection().delete(&queue).await.unwrap();
         queue.name
     };

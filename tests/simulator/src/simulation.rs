@@ -479,7 +479,7 @@ impl Simulation<'_> {
     }
 
     fn window(&self) -> Window {
-        Window { tasks: None, slots: self.slots }
+        Window { slots: self.slots, ..Window::default() }
     }
 
     fn source_ended(&self) -> bool {

@@ -161,7 +161,7 @@ async fn the_jobs_of_a_program_that_is_gone_end_and_those_of_others_are_not_dist
     drop((abandoned, gone));
     cast.exact.reaches(FREE).await;
     let left: Vec<_> = leases().await.difference(&others).cloned().collect();
-    assert_eq!(left.len(), 2, "those of its jobs: {left:?}");
+    assert_eq!(left.len(), 1, "that of its jobs: {left:?}");
     // The broker does so after a minute, which is not waited for here.
     for lease in left {
         scene.delete_queue(&lease).await;
