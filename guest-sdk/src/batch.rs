@@ -20,7 +20,7 @@ pub struct Packed {
 
 impl Packed {
     /// The elements with their indices. One whose offsets lie is an error, and the last one.
-    fn elements(&self) -> impl Iterator<Item = (u32, Result<&[u8], Failure>)> {
+    fn elements(&self) -> impl Iterator<Item = (u32, Fallible<&[u8]>)> {
         let last = self.ends.len().saturating_sub(1);
         let mut start = 0_usize;
         (0_u32..).zip(&self.ends).map(move |(index, &end)| {
@@ -28,26 +28,30 @@ impl Packed {
             start = end;
             let element = match self.bytes.get(begin..end) {
                 Some(element) if index as usize != last || end == self.bytes.len() => Ok(element),
-                _ => Err(Failure::offsets(begin, end, self.bytes.len())),
+                _ => Err(Failure::offsets(begin, end, self.bytes.len()).into()),
             };
             (index, element)
         })
     }
 
     /// Encodes a value as the next element. If that fails, what was there stays as it was.
-    fn push<T: Serializable>(&mut self, value: &T, serializer: Serializer) -> Result<(), Failure> {
+    fn push<T: Serializable>(&mut self, value: &T, serializer: Serializer) -> Fallible<()> {
         let length = self.bytes.len();
         serializer.append(value, &mut self.bytes).map_err(|error| Failure::unencodable::<T>(&error))?;
         match u32::try_from(self.bytes.len()) {
             Ok(end) => self.ends.push(end),
             Err(_) => {
                 self.bytes.truncate(length);
-                return Err(Failure::fatal("the outputs of one batch exceed 4 GiB: send smaller batches".to_owned()));
+                let message = "the outputs of one batch exceed 4 GiB: send smaller batches";
+                return Err(Failure::fatal(message.to_owned()).into());
             }
         }
         Ok(())
     }
 }
+
+/// What each element goes through. Failures are boxed, so that passing on what succeeds moves some bytes and not a hundred.
+type Fallible<T> = Result<T, Box<Failure>>;
 
 /// What was finished of a batch. The index of the failure is the number of outputs.
 #[derive(Debug, Default)]
@@ -190,7 +194,7 @@ pub(crate) fn map<T: RemoteExecute>(config: &[u8], serializer: Serializer, input
     let mut outcome = Outcome::default();
     let operation: T = match decode_config(config, serializer) {
         Ok(operation) => operation,
-        Err(failure) => return Outcome { failure: Some(failure), ..outcome },
+        Err(failure) => return Outcome { failure: Some(*failure), ..outcome },
     };
     outcome.outputs.ends.reserve_exact(inputs.ends.len());
     outcome.outputs.bytes.reserve(inputs.bytes.len());
@@ -198,10 +202,10 @@ pub(crate) fn map<T: RemoteExecute>(config: &[u8], serializer: Serializer, input
         ELEMENT.set(Some(index));
         let result = element
             .and_then(|element| decode_element(element, serializer))
-            .and_then(|input| operation.execute(input).map_err(Failure::from))
+            .and_then(|input| operation.execute(input).map_err(|error| Failure::from(error).into()))
             .and_then(|output| outcome.outputs.push(&output, serializer));
         if let Err(failure) = result {
-            outcome.failure = Some(failure);
+            outcome.failure = Some(*failure);
             break;
         }
     }
@@ -214,7 +218,7 @@ pub(crate) fn fold<T: Monoid + Serializable>(
     serializer: Serializer,
     inputs: &Packed,
 ) -> Result<Vec<u8>, ElementFailure> {
-    let at = |index| move |failure| ElementFailure { index, failure };
+    let at = |index| move |failure: Box<Failure>| ElementFailure { index, failure: *failure };
     let monoid: T = decode_config(config, serializer).map_err(at(0))?;
     let mut combined = None;
     for (index, element) in inputs.elements() {
@@ -222,7 +226,7 @@ pub(crate) fn fold<T: Monoid + Serializable>(
         let right = element.and_then(|element| decode_element(element, serializer)).map_err(at(index))?;
         combined = Some(match combined {
             None => right,
-            Some(left) => monoid.combine(left, right).map_err(Failure::from).map_err(at(index))?,
+            Some(left) => monoid.combine(left, right).map_err(|error| at(index)(Failure::from(error).into()))?,
         });
     }
     let last = u32::try_from(inputs.ends.len().saturating_sub(1)).unwrap_or(u32::MAX);
@@ -231,20 +235,20 @@ pub(crate) fn fold<T: Monoid + Serializable>(
 
 /// The identity of a monoid.
 pub(crate) fn empty<T: Monoid + Serializable>(config: &[u8], serializer: Serializer) -> Result<Vec<u8>, Failure> {
-    let monoid: T = decode_config(config, serializer)?;
-    encode(&monoid.empty(), serializer)
+    let monoid: T = decode_config(config, serializer).map_err(|failure| *failure)?;
+    encode(&monoid.empty(), serializer).map_err(|failure| *failure)
 }
 
-fn decode_config<T: Serializable>(config: &[u8], serializer: Serializer) -> Result<T, Failure> {
+fn decode_config<T: Serializable>(config: &[u8], serializer: Serializer) -> Fallible<T> {
     ELEMENT.set(None);
-    serializer.from_bytes(config).map_err(|error| Failure::bad_config::<T>(&error))
+    serializer.from_bytes(config).map_err(|error| Failure::bad_config::<T>(&error).into())
 }
 
-fn decode_element<T: Serializable>(element: &[u8], serializer: Serializer) -> Result<T, Failure> {
-    serializer.from_bytes(element).map_err(|error| Failure::bad_element::<T>(&error))
+fn decode_element<T: Serializable>(element: &[u8], serializer: Serializer) -> Fallible<T> {
+    serializer.from_bytes(element).map_err(|error| Failure::bad_element::<T>(&error).into())
 }
 
-fn encode<T: Serializable>(value: &T, serializer: Serializer) -> Result<Vec<u8>, Failure> {
+fn encode<T: Serializable>(value: &T, serializer: Serializer) -> Fallible<Vec<u8>> {
     let mut bytes = Vec::new();
     serializer.append(value, &mut bytes).map_err(|error| Failure::unencodable::<T>(&error))?;
     Ok(bytes)

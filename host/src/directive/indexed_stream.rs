@@ -227,8 +227,9 @@ impl<T: Element> Stream for Results<'_, T> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some((index, output)) = self.current.next() {
-                return Poll::Ready(Some(match T::decode(self.serializer, output) {
+            let serializer = self.serializer;
+            if let Some((index, output)) = self.current.next(serializer) {
+                return Poll::Ready(Some(match output {
                     // An index that does not fit in memory's address space could not have been held by the source either.
                     Ok(value) => Ok((index as usize, value)),
                     Err(source) => {

@@ -19,7 +19,7 @@ use super::{
     crew::Crew,
     outputs::Outputs,
     plan::{Pinned, Plan},
-    source::Source,
+    source::{Full, Source},
 };
 use crate::{
     channel::{Channel, Settled},
@@ -288,17 +288,18 @@ impl<'a> Job<'a> {
         let stall = (!self.stalled).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, .. } = self;
 
+        let full = Full { elements: size, bytes: window.batch_bytes() };
         let pull = poll_fn(|context| {
-            while batch.len() < size && batch.byte_len() < window.batch_bytes() {
-                match source.poll_next_into(context, *serializer, batch) {
-                    Poll::Ready(Some(Ok(()))) => *pulled += 1,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Pulled::Failed(error)),
-                    Poll::Ready(None) => return Poll::Ready(Pulled::End),
-                    Poll::Pending if hungry && !batch.is_empty() => break,
-                    Poll::Pending => return Poll::Pending,
-                }
+            let before = batch.len();
+            let filled = source.poll_fill(context, *serializer, batch, full);
+            *pulled += (batch.len() - before) as u64;
+            match filled {
+                Poll::Ready(Some(Ok(()))) => Poll::Ready(Pulled::Batch),
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Pulled::Failed(error)),
+                Poll::Ready(None) => Poll::Ready(Pulled::End),
+                Poll::Pending if hungry && !batch.is_empty() => Poll::Ready(Pulled::Batch),
+                Poll::Pending => Poll::Pending,
             }
-            Poll::Ready(Pulled::Batch)
         });
 
         tokio::select! {

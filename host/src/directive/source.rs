@@ -1,9 +1,13 @@
 //! Where the elements of a directive come from.
 
-use std::task::{Context, Poll};
+use std::{
+    ops::Range,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::Stream;
 use palfrey_sdk::{CodecError, Serializable, Serializer};
 
 use super::JobError;
@@ -34,6 +38,18 @@ pub trait Element: Send + Sized {
     /// # Errors
     /// If the bytes are not such a value.
     fn decode(serializer: Serializer, bytes: Bytes) -> Result<Self, CodecError>;
+
+    /// Reads an encoded value that is a part of some bytes. It is [`decode`](Self::decode) of that part; a type that does not keep
+    /// it need not share it.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    ///
+    /// # Panics
+    /// If the range is not within the bytes.
+    fn decode_part(serializer: Serializer, bytes: &Bytes, part: Range<usize>) -> Result<Self, CodecError> {
+        Self::decode(serializer, bytes.slice(part))
+    }
 }
 
 impl<T: Serializable> Element for T {
@@ -43,6 +59,10 @@ impl<T: Serializable> Element for T {
 
     fn decode(serializer: Serializer, bytes: Bytes) -> Result<Self, CodecError> {
         serializer.from_bytes(&bytes)
+    }
+
+    fn decode_part(serializer: Serializer, bytes: &Bytes, part: Range<usize>) -> Result<Self, CodecError> {
+        serializer.from_bytes(&bytes[part])
     }
 }
 
@@ -77,37 +97,51 @@ impl Element for Encoded {
     }
 }
 
-/// Elements of some type, as a job sees them: it asks for the next one to be encoded into a batch.
+/// Elements of some type, as a job sees them: it asks for them to be encoded into a batch.
 pub(crate) trait Source: Send {
-    /// Appends the next element to the batch. `None` is the end.
-    fn poll_next_into(
+    /// Appends elements to the batch until it is full, which it is with so many elements or bytes. Those that are there stay in the
+    /// batch while the next one is not. `None` is the end.
+    fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
         serializer: Serializer,
         batch: &mut PackedBuilder,
+        full: Full,
     ) -> Poll<Option<Result<(), JobError>>>;
 
     /// How many elements are left, if that is known exactly.
     fn remaining(&self) -> Option<u64>;
 }
 
-struct Elements<'a, T>(BoxStream<'a, anyhow::Result<T>>);
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Full {
+    pub(crate) elements: usize,
+    pub(crate) bytes: usize,
+}
 
-impl<T: Element> Source for Elements<'_, T> {
-    fn poll_next_into(
+struct Elements<S>(Pin<Box<S>>);
+
+impl<T: Element, S: Stream<Item = anyhow::Result<T>> + Send> Source for Elements<S> {
+    fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
         serializer: Serializer,
         batch: &mut PackedBuilder,
+        full: Full,
     ) -> Poll<Option<Result<(), JobError>>> {
-        self.0.poll_next_unpin(context).map(|next| {
-            next.map(|element| {
-                let element = element.map_err(JobError::Source)?;
+        while batch.len() < full.elements && batch.byte_len() < full.bytes {
+            let Some(element) = ready!(self.0.as_mut().poll_next(context)) else { return Poll::Ready(None) };
+            let pushed = element.map_err(JobError::Source).and_then(|element| {
                 batch
                     .push_with(|buffer| element.append(serializer, buffer))
                     .map_err(|source| JobError::Encode { what: "an element of the source".to_owned(), source })
-            })
-        })
+            });
+            if let Err(error) = pushed {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        Poll::Ready(Some(Ok(())))
     }
 
     fn remaining(&self) -> Option<u64> {
@@ -122,5 +156,5 @@ impl<T: Element> Source for Elements<'_, T> {
 pub(crate) fn elements<'a, T: Element + 'a>(
     stream: impl Stream<Item = anyhow::Result<T>> + Send + 'a,
 ) -> Box<dyn Source + 'a> {
-    Box::new(Elements(stream.boxed()))
+    Box::new(Elements(Box::pin(stream)))
 }

@@ -104,8 +104,13 @@ impl Packed {
 
     /// The element at an index, sharing this buffer.
     pub fn get(&self, index: usize) -> Option<Bytes> {
+        self.range(index).map(|range| self.bytes.slice(range))
+    }
+
+    /// Where the element at an index is in the [bytes](Self::bytes).
+    pub fn range(&self, index: usize) -> Option<Range<usize>> {
         let end = *self.ends.get(index)? as usize;
-        Some(self.bytes.slice(self.start(index)..end))
+        Some(self.start(index)..end)
     }
 
     /// The elements in order, sharing this buffer.
