@@ -49,7 +49,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         return bench.args(["list"]).run();
     }
     requirements::wasm_target(workspace)?;
-    step("building the operations", || build(&["--profile", "plugin", "--package", "operations", "--target", WASM]))?;
+    let operations = ["--package", "operations-000", "--package", "text"];
+    step("building the operations", || build(&[&["--profile", "plugin", "--target", WASM][..], &operations].concat()))?;
     let python = python(workspace)?;
     let node = requirements::broker(workspace)?;
     let out = workspace.target().join("bench");

@@ -67,8 +67,18 @@ impl Wasm {
         Ok((store, plugin))
     }
 
+    /// Executes an operation without a config on one input.
+    pub(crate) fn call(&self, operation: &str, input: u64) -> Result<u64> {
+        let packed = Packed { ends: Vec::new(), bytes: postcard::to_stdvec(&input)? };
+        let packed = Packed { ends: vec![packed.bytes.len() as u32], ..packed };
+        let (mut store, plugin) = self.instance().map_err(|error| anyhow!("{error:#}"))?;
+        let operations = plugin.palfrey_plugin_operations();
+        let outcome = operations.call_map(&mut store, operation, &[], "postcard", &packed);
+        Ok(postcard::from_bytes(&outcome.map_err(|error| anyhow!("{error:#}"))?.outputs.bytes)?)
+    }
+
     /// The answer for some of the inputs.
-    fn answer(&self, job: Job, inputs: Range<u64>) -> Result<u64> {
+    pub(crate) fn answer(&self, job: Job, inputs: Range<u64>) -> Result<u64> {
         let packed = pack(inputs.clone())?;
         let (mut store, plugin) = self.instance().map_err(|error| anyhow!("{error:#}"))?;
         let operations = plugin.palfrey_plugin_operations();

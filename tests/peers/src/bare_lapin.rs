@@ -27,6 +27,9 @@ use crate::{
 
 pub(crate) const WORKER: &str = "lapin";
 
+/// Who connects as a worker does, and does nothing else.
+pub(crate) const CONNECTION: &str = "connection";
+
 const TASKS: &str = "bench-lapin-tasks";
 const RESULTS: &str = "bench-lapin-results";
 
@@ -196,4 +199,13 @@ impl Message<'_> {
         }
         (self.first..).zip(self.numbers()).fold(0, |sum, (index, output)| sum.wrapping_add(weighted(index, output)))
     }
+}
+
+/// Two connections, one of which consumes.
+pub(crate) async fn connect(uri: &str) -> Result<()> {
+    let _publishing = open(uri).await?;
+    let (_consuming, channel) = open(uri).await?;
+    let _consumer = consume(&channel, RESULTS, 1).await?;
+    println!("{}", crate::palfrey::READY);
+    std::future::pending().await
 }

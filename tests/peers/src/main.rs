@@ -1,8 +1,10 @@
 //! Palfrey side by side with what users would pick instead, and with what the machine can do.
 //!
 //! `cargo xtask bench` builds and installs everything, starts a broker, and runs this program. `work` is the table of what is
-//! measured, `contestant` who takes part; there is a module for each of them. `measure` has them alternate, `report` prints.
+//! measured, `contestant` who takes part; there is a module for each of them. `measure` has them alternate, `report` prints. What
+//! has no peers is in `alone`.
 
+mod alone;
 mod bare;
 mod bare_lapin;
 mod contestant;
@@ -21,7 +23,14 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::{contestant::Site, measure::Effort, report::Report, sweep::SWEEPS, work::WORKS};
+use crate::{
+    alone::{ALONE, Place},
+    contestant::Site,
+    measure::Effort,
+    report::Report,
+    sweep::SWEEPS,
+    work::WORKS,
+};
 
 #[derive(Debug, Parser)]
 #[command(about)]
@@ -42,6 +51,22 @@ enum Command {
         kind: String,
         #[arg(long)]
         uri: String,
+        /// Where it keeps machine code
+        #[arg(long)]
+        cache: Option<PathBuf>,
+    },
+    /// A measure of Palfrey alone, as JSON
+    Alone {
+        /// Which
+        name: String,
+        #[arg(long)]
+        uri: String,
+        #[arg(long)]
+        component: PathBuf,
+        #[arg(long)]
+        logs: PathBuf,
+        #[arg(long)]
+        quick: bool,
     },
 }
 
@@ -73,20 +98,28 @@ async fn main() -> Result<()> {
         Command::Run(options) => run(&options).await,
         Command::List => {
             WORKS.iter().for_each(|work| println!("{:16} {}", work.name, work.about));
+            ALONE.iter().for_each(|alone| println!("{:16} {}", alone.name, alone.about));
             SWEEPS.iter().for_each(|sweep| println!("{:16} {}", sweep.name, sweep.about));
             Ok(())
         }
-        Command::Worker { kind, uri } => {
+        Command::Alone { name, uri, component, logs, quick } => {
+            let site = Site { uri, component, python: PathBuf::new(), logs };
+            let rows = alone::measure(&name, &Place::new(site, quick)?).await?;
+            println!("{}", serde_json::to_string(&rows)?);
+            Ok(())
+        }
+        Command::Worker { kind, uri, cache } => {
             // As `palfrey worker` does.
             tracing_subscriber::fmt().with_env_filter("info").init();
-            worker::serve(&kind, &uri).await
+            worker::serve(&kind, &uri, cache).await
         }
     }
 }
 
 async fn run(options: &Options) -> Result<()> {
     let is_chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
-    let names = WORKS.iter().map(|work| work.name).chain(SWEEPS.iter().map(|sweep| sweep.name));
+    let names = WORKS.iter().map(|work| work.name);
+    let names = names.chain(ALONE.iter().map(|alone| alone.name)).chain(SWEEPS.iter().map(|sweep| sweep.name));
     if let Some(unknown) = options.only.iter().find(|only| names.clone().all(|name| name != **only)) {
         bail!("there is no work `{unknown}`: `cargo xtask bench --list` names them");
     }
@@ -101,6 +134,10 @@ async fn run(options: &Options) -> Result<()> {
     let mut report = Report::default();
     for work in WORKS.iter().filter(|work| is_chosen(work.name)) {
         report.add(*work, measure::measure(&site, work, effort).await?);
+    }
+    for alone in ALONE.iter().filter(|alone| is_chosen(alone.name)) {
+        let rows = tokio::task::block_in_place(|| alone::measure_apart(alone.name, &site, options.quick))?;
+        report.add_alone(alone, rows);
     }
     for sweep in SWEEPS.iter().filter(|sweep| is_chosen(sweep.name)) {
         let path = options.out.join(sweep.name).with_extension("svg");

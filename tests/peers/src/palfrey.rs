@@ -2,12 +2,13 @@
 
 use std::{
     num::NonZeroUsize,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use operations::{Burn, Echo, Same, Sum};
 use palfrey_host::{
     Config, Runtime, WorkerRuntime,
@@ -28,6 +29,14 @@ use crate::{
 
 pub(crate) const WORKER: &str = "palfrey";
 
+/// What a worker says when it begins.
+pub(crate) const READY: &str = "taking tasks";
+
+/// The name of the plugin, or one of the same length.
+pub(crate) fn renamed(number: usize) -> String {
+    format!("operations-{number:03}")
+}
+
 pub(crate) struct Palfrey {
     runtime: Runtime,
     lease: Option<Lease>,
@@ -39,7 +48,7 @@ type Lease = (RoutingKey, TaskSender<Same, ()>, LeaseGuard<TaskResults<Same, ()>
 impl Palfrey {
     pub(crate) async fn over_amqp(site: &Site, work: &Work, keeps_lease: bool) -> Result<Self> {
         let workers = Worker::start_all(site, work, WORKER)?;
-        let runtime = Runtime::from_config(&config(&site.uri)?).await?;
+        let runtime = Runtime::from_config(&config(&site.uri, None)?).await?;
         let mut palfrey = Self { runtime, lease: None, _workers: workers };
         palfrey.deploy(site).await?;
         if keeps_lease {
@@ -72,26 +81,33 @@ impl Palfrey {
         }
         let numbers = IndexedStream::from(0..count).options(options.clone());
         Ok(match work.job {
-            Job::Map => sum(numbers.map(&Same).run(runtime).await?, |output| output).await?,
-            Job::Burn(rounds) => sum(numbers.map(&Burn { rounds }).run(runtime).await?, |output| output).await?,
+            Job::Map => weighted_sum(numbers.map(&Same).run(runtime).await?, |output| output).await?,
+            Job::Burn(rounds) => {
+                weighted_sum(numbers.map(&Burn { rounds }).run(runtime).await?, |output| output).await?
+            }
             Job::Fold => numbers.fold(&Sum).run(runtime).await?,
             Job::MapAndFold => numbers.map(&Same).fold(&Sum).run(runtime).await?,
             Job::Echo(bytes) => {
                 let texts = (0..count).map(|index| Blob::from(payload(bytes, index)));
                 let texts = IndexedStream::from(texts).options(options).map(&Echo).run(runtime).await?;
-                sum(texts, |text: Blob| fingerprint(&text)).await?
+                weighted_sum(texts, |text: Blob| fingerprint(&text)).await?
             }
         })
     }
 }
 
-async fn sum<T: Element>(mut results: Results<'_, T>, value: impl Fn(T) -> u64) -> Result<u64> {
+async fn weighted_sum<T: Element>(mut results: Results<'_, T>, value: impl Fn(T) -> u64) -> Result<u64> {
     let mut sum = 0_u64;
     while let Some(result) = results.next().await {
         let (index, output) = result?;
         sum = sum.wrapping_add(weighted(index as u64, value(output)));
     }
     Ok(sum)
+}
+
+/// The sum of what comes out.
+pub(crate) async fn total(results: Results<'_, u64>) -> Result<u64> {
+    Ok(results.try_fold(0_u64, async |sum, (_, output)| Ok(sum.wrapping_add(output))).await?)
 }
 
 #[async_trait(?Send)]
@@ -122,18 +138,19 @@ impl Contestant for Palfrey {
     }
 }
 
-fn config(uri: &str) -> Result<Config> {
+pub(crate) fn config(uri: &str, cache_dir: Option<PathBuf>) -> Result<Config> {
     Ok(Config {
         runtime: Transport::Amqp,
         amqp_uri: uri.parse()?,
         task_bus_routing_key: "bench-palfrey".to_owned(),
         slots: NonZeroUsize::new(1),
+        cache_dir,
         ..Config::default()
     })
 }
 
 /// A worker, as `palfrey worker` is one: it also writes a log.
-pub(crate) async fn serve(uri: &str) -> Result<()> {
-    let worker = WorkerRuntime::from_config(&config(uri)?).await?;
+pub(crate) async fn serve(uri: &str, cache: Option<PathBuf>) -> Result<()> {
+    let worker = WorkerRuntime::from_config(&config(uri, cache)?).await?;
     Ok(worker.main_loop(std::future::pending()).await?)
 }

@@ -7,6 +7,7 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
 
 use crate::{
+    alone::{self, Alone, Row},
     contestant::Who,
     measure::{Measured, Shown, Spread},
     work::{Goal, Job, Measure, Work},
@@ -14,20 +15,32 @@ use crate::{
 
 /// All works so far.
 #[derive(Default)]
-pub(crate) struct Report(Vec<(Work, Measured)>);
+pub(crate) struct Report {
+    works: Vec<(Work, Measured)>,
+    alone: Vec<(&'static str, Vec<Row>)>,
+}
 
 impl Report {
     /// Adds a work, and prints its rows.
     pub(crate) fn add(&mut self, work: Work, measured: Measured) {
         println!("\n{}: {}\n{}", work.name, work.about, table(&[(work, &measured)]));
-        self.0.push((work, measured));
+        self.works.push((work, measured));
+    }
+
+    /// Adds a measure of Palfrey alone, and prints its rows.
+    pub(crate) fn add_alone(&mut self, measure: &Alone, rows: Vec<Row>) {
+        println!("\n{}: {}\n{}", measure.name, measure.about, alone::table(&rows));
+        self.alone.push((measure.name, rows));
     }
 
     /// Prints all rows, and what each contestant promises.
     pub(crate) fn print(&self) {
-        let rows: Vec<_> = self.0.iter().map(|(work, measured)| (*work, measured)).collect();
+        let rows: Vec<_> = self.works.iter().map(|(work, measured)| (*work, measured)).collect();
+        if rows.is_empty() {
+            return;
+        }
         println!("\n{}\n\nWhat is durable and confirmed:", table(&rows));
-        let mut all: Vec<Who> = self.0.iter().flat_map(|(_, measured)| measured.keys().copied()).collect();
+        let mut all: Vec<Who> = self.works.iter().flat_map(|(_, measured)| measured.keys().copied()).collect();
         all.sort_unstable();
         all.dedup();
         for who in all {
@@ -37,8 +50,9 @@ impl Report {
 
     /// Writes everything that was measured.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let works: Vec<Value> = self.0.iter().map(|(work, measured)| document(work, measured)).collect();
-        let text = serde_json::to_string_pretty(&json!({ "works": works }))?;
+        let works: Vec<Value> = self.works.iter().map(|(work, measured)| document(work, measured)).collect();
+        let alone: Vec<Value> = self.alone.iter().map(|(name, rows)| json!({ "name": name, "rows": rows })).collect();
+        let text = serde_json::to_string_pretty(&json!({ "works": works, "alone": alone }))?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -3,7 +3,7 @@
 use palfrey_sdk::{Blob, Monoid, Operation, RemoteExecute, Result, Schema};
 use serde::{Deserialize, Serialize};
 
-palfrey_sdk::registry!(Same, Sum, Echo, Burn);
+palfrey_sdk::registry!(Same, Sum, Echo, Burn, Uneven);
 
 /// Computes for as many rounds as are asked for: xorshift, which no compiler sees through.
 pub fn burn(seed: u64, rounds: u64) -> u64 {
@@ -75,5 +75,19 @@ impl Operation for Burn {
 
     fn execute(&self, seed: u64) -> Result<u64> {
         Ok(burn(seed, self.rounds))
+    }
+}
+
+/// [`burn`]s for as many rounds as its input says.
+#[derive(Debug, Clone, Serialize, Deserialize, Schema, RemoteExecute)]
+#[postcard(crate = palfrey_sdk::postcard_schema)]
+pub struct Uneven;
+
+impl Operation for Uneven {
+    type Input = u64;
+    type Output = u64;
+
+    fn execute(&self, rounds: u64) -> Result<u64> {
+        Ok(burn(rounds, rounds))
     }
 }

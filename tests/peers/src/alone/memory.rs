@@ -1,0 +1,49 @@
+//! An orchestrator holds what is in flight, however much its source has.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result, ensure};
+use operations::Sum;
+use palfrey_host::directive::*;
+
+use super::{Place, Row};
+
+const ELEMENTS: u64 = 10_000_000;
+const MOST: f64 = 64.0;
+/// What may come and go with the batches in flight.
+const FLAT: f64 = 4.0;
+
+pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
+    let (runtime, _workers) = place.over_amqp(2).await?;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let report = {
+        let seen = seen.clone();
+        move |progress: JobProgress| {
+            if let (Ok(now), Ok(mut seen)) = (resident("self"), seen.lock()) {
+                seen.push((progress.done, now));
+            }
+        }
+    };
+    let options = JobOptions::default().on_progress(report);
+    let sum = IndexedStream::from(0..ELEMENTS).options(options).fold(&Sum).run(&runtime).await?;
+    ensure!(sum == ELEMENTS * (ELEMENTS - 1) / 2, "the sum is wrong");
+    let seen = std::mem::take(&mut *seen.lock().ok().context("nothing panics")?);
+    let largest = |from: u64, to: u64| {
+        let within = seen.iter().filter(|(done, _)| (from..=to).contains(done)).map(|(_, mib)| *mib);
+        within.fold(0.0, f64::max)
+    };
+    let (all, growth) = (largest(0, ELEMENTS), largest(ELEMENTS / 2, ELEMENTS) - largest(0, ELEMENTS / 2));
+    Ok(vec![
+        Row::new("largest resident memory", format!("{all:.1} MiB")).goal(format!("≤ {MOST} MiB"), all <= MOST),
+        Row::new("second half of the job beside the first", format!("{growth:+.1} MiB"))
+            .goal(format!("≤ {FLAT} MiB"), growth <= FLAT),
+    ])
+}
+
+/// MiB of a process that are in memory.
+pub(super) fn resident(process: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the system does not tell")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
