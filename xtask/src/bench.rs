@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
+    plugins,
     process::Program,
     requirements,
     step::step,
@@ -48,9 +49,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.list {
         return bench.args(["list"]).run();
     }
-    requirements::wasm_target(workspace)?;
-    let operations = ["--package", "operations-000", "--package", "text"];
-    step("building the operations", || build(&[&["--profile", "plugin", "--target", WASM][..], &operations].concat()))?;
+    plugins::build(workspace)?;
+    let operations = ["--profile", "plugin", "--package", "operations-000", "--target", WASM];
+    step("building the operations", || build(&operations))?;
     let python = python(workspace)?;
     let node = requirements::broker(workspace)?;
     let out = workspace.target().join("bench");
@@ -59,6 +60,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bench = bench
         .args(["run", "--uri", &node.uri()])
         .args(["--component".into(), component])
+        .args(["--text".into(), workspace.component_folder().join("text.wasm")])
         .args(["--python".into(), python])
         .args(["--out".into(), out])
         .args(options.only.iter().flat_map(|name| ["--only", name]));

@@ -14,6 +14,8 @@ pub(crate) struct Site {
     pub(crate) uri: String,
     /// The operations as a component.
     pub(crate) component: PathBuf,
+    /// The plugin `text`.
+    pub(crate) text: PathBuf,
     /// An interpreter that has Celery and Dask.
     pub(crate) python: PathBuf,
     /// Where workers write what they have to say.

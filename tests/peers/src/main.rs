@@ -64,6 +64,8 @@ enum Command {
         #[arg(long)]
         component: PathBuf,
         #[arg(long)]
+        text: PathBuf,
+        #[arg(long)]
         logs: PathBuf,
         #[arg(long)]
         quick: bool,
@@ -78,6 +80,9 @@ struct Options {
     /// The operations, built for WebAssembly
     #[arg(long)]
     component: PathBuf,
+    /// The plugin `text`
+    #[arg(long)]
+    text: PathBuf,
     /// An interpreter that has Celery and Dask
     #[arg(long)]
     python: PathBuf,
@@ -102,15 +107,15 @@ async fn main() -> Result<()> {
             SWEEPS.iter().for_each(|sweep| println!("{:16} {}", sweep.name, sweep.about));
             Ok(())
         }
-        Command::Alone { name, uri, component, logs, quick } => {
-            let site = Site { uri, component, python: PathBuf::new(), logs };
+        Command::Alone { name, uri, component, text, logs, quick } => {
+            let site = Site { uri, component, text, python: PathBuf::new(), logs };
             let rows = alone::measure(&name, &Place::new(site, quick)?).await?;
             println!("{}", serde_json::to_string(&rows)?);
             Ok(())
         }
         Command::Worker { kind, uri, cache } => {
             // As `palfrey worker` does.
-            tracing_subscriber::fmt().with_env_filter("info").init();
+            tracing_subscriber::fmt().with_env_filter("info").with_ansi(false).init();
             worker::serve(&kind, &uri, cache).await
         }
     }
@@ -125,8 +130,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     let logs = options.out.join("logs");
     std::fs::create_dir_all(&logs)?;
-    let site =
-        Site { uri: options.uri.clone(), component: options.component.clone(), python: options.python.clone(), logs };
+    let Options { uri, component, text, python, .. } = options;
+    let (uri, [component, text, python]) = (uri.clone(), [component, text, python].map(Clone::clone));
+    let site = Site { uri, component, text, python, logs };
     let effort = match options.quick {
         true => Effort { repetitions: 5, length: Duration::from_millis(400) },
         false => Effort { repetitions: 9, length: Duration::from_secs(2) },

@@ -45,6 +45,9 @@ pub(crate) const ALONE: &[Alone] = &[
     Alone { name: "idle", about: "a worker that has nothing to do" },
 ];
 
+/// No measure: another process deploys the operations, whose memory the compiler takes.
+const DEPLOYER: &str = "deployer";
+
 /// What one measure has shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
@@ -100,10 +103,15 @@ impl Place {
         Ok(runtime)
     }
 
+    async fn deploy(&self) -> Result<()> {
+        Runtime::from_config(&self.config()?).await?.deploy(self.component()?).await?;
+        Ok(())
+    }
+
     /// An orchestrator over RabbitMQ, with the operations and so many workers of one slot.
     async fn over_amqp(&self, workers: usize) -> Result<(Runtime, Vec<Worker>)> {
+        tokio::task::block_in_place(|| measure_apart(DEPLOYER, &self.site, self.quick))?;
         let runtime = Runtime::from_config(&self.config()?).await?;
-        runtime.deploy(self.component()?).await?;
         let started = self.workers(workers)?;
         for worker in &started {
             worker.says(palfrey::READY).await?;
@@ -131,6 +139,7 @@ pub(crate) async fn measure(name: &str, place: &Place) -> Result<Vec<Row>> {
         "deploying" => deploying::measure(place).await,
         "starting" => starting::measure(place).await,
         "idle" => idle::measure(place).await,
+        DEPLOYER => place.deploy().await.map(|()| Vec::new()),
         unknown => bail!("there is no measure `{unknown}`"),
     }
 }
@@ -139,7 +148,8 @@ pub(crate) async fn measure(name: &str, place: &Place) -> Result<Vec<Row>> {
 pub(crate) fn measure_apart(name: &str, site: &Site, quick: bool) -> Result<Vec<Row>> {
     let output = Command::new(std::env::current_exe()?)
         .args(["alone", name, "--uri", &site.uri])
-        .args(["--component".as_ref(), site.component.as_os_str(), "--logs".as_ref(), site.logs.as_os_str()])
+        .args(["--component".as_ref(), site.component.as_os_str(), "--text".as_ref(), site.text.as_os_str()])
+        .args(["--logs".as_ref(), site.logs.as_os_str()])
         .args(quick.then_some("--quick"))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -19,8 +19,8 @@ pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
     let texts = texts(if place.quick { 128 } else { 1024 });
     let config = Config { slots: SLOTS.try_into().ok(), cache_dir: Some(place.cache()), ..Config::default() };
     let runtime = Runtime::from_config(&config).await?;
-    let component = place.site.component.with_file_name("text.wasm");
-    runtime.deploy(std::fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?).await?;
+    let text = &place.site.text;
+    runtime.deploy(std::fs::read(text).with_context(|| format!("cannot read {}", text.display()))?).await?;
     let (mut ratios, mut rates, mut natively) = (Vec::new(), Vec::new(), Vec::new());
     let megabytes = (texts.len() * TEXT) as f64 / 1e6;
     for _ in 0..7 {
