@@ -30,6 +30,9 @@ const TARGET: Duration = Duration::from_millis(25);
 /// What a task costs where all tasks go through: a queue of the broker and one orchestrator carry ten thousand a second.
 const PER_TASK: Duration = Duration::from_micros(100);
 
+/// A measurement allows so many times its own batch as long as that is an eighth of the aim at the most, and twice otherwise.
+const QUICK_GROWTH: usize = 4;
+
 /// Outputs of a batch should have no more bytes than this, far below what a message or an output may have.
 const MAX_OUTPUT: usize = 8 << 20;
 
@@ -38,8 +41,8 @@ const MAX_ELEMENTS: usize = 1 << 16;
 
 /// Chooses batch sizes from what executions took.
 ///
-/// The first batches hold one element each. A measurement allows twice its own batch at the most, so that a size is never
-/// extrapolated far, and less when the aim over the time per element is less: 25 milliseconds, or with many slots as long as
+/// The first batches hold one element each. A measurement allows twice its own batch at the most, and four times while that is far
+/// from the aim, so that a size is never extrapolated far; and less when the aim over the time per element is less: 25 milliseconds, or with many slots as long as
 /// leaves the broker half of its rate. Toward the end of a source of known length, a batch is at most half of an even share
 /// of what remains: guided self-scheduling (Polychronopoulos and Kuck, 1987) with the factor of factoring (Hummel,
 /// Schonberg and Flynn, 1992). It does not get so small that the broker could not keep all slots busy with them.
@@ -87,7 +90,9 @@ impl BatchRule {
         let in_time = if time > 0.0 { TARGET.as_secs_f64().max(2.0 * least_time(slots)) / time } else { most };
         let in_bytes = if bytes > 0.0 { MAX_OUTPUT as f64 / bytes } else { most };
         let wanted = in_time.min(in_bytes);
-        let reachable = self.allowed.max(elements.saturating_mul(2));
+        let is_far = 8.0 * QUICK_GROWTH as f64 * elements as f64 <= wanted;
+        let growth = if is_far { QUICK_GROWTH } else { 2 };
+        let reachable = self.allowed.max(elements.saturating_mul(growth));
         self.allowed = (wanted as usize).clamp(1, reachable.min(MAX_ELEMENTS));
     }
 
@@ -146,8 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn batches_double_until_they_take_the_target() {
-        assert_eq!(sizes(Duration::from_micros(500), 9), [1, 2, 4, 8, 16, 32, 50, 50, 50]);
+    fn batches_grow_until_they_take_the_target() {
+        assert_eq!(sizes(Duration::from_micros(500), 8), [1, 4, 8, 16, 32, 50, 50, 50]);
+        assert_eq!(sizes(Duration::from_micros(1), 8), [1, 4, 16, 64, 256, 1024, 2048, 4096]);
     }
 
     #[test]
