@@ -87,6 +87,14 @@ mod sync;
 pub mod task;
 pub mod worker;
 
+/// Target of the events that tell where the time of each task goes, at level TRACE: see docs/PROFILING.md.
+pub(crate) const TIMES: &str = "palfrey::times";
+
+/// As such an event has it.
+pub(crate) fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 pub use config::Config;
 pub use connect::ConnectError;
 pub use directive::JobError;

@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: Palfrey side by side with its peers, which are built and installed for it.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -17,7 +20,9 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cargo xtask bench --quick
   cargo xtask bench --only map --only fold
+  cargo xtask bench --only latency --explain
   cargo xtask bench --list
+  cargo xtask bench --inner --save-baseline before
 
 The first time it builds an optimised host, which takes some minutes, and installs Celery and Dask from PyPI into a folder
 under target/, which needs Python 3. Results go to target/bench as well, as JSON and as plots.";
@@ -30,12 +35,21 @@ pub(crate) struct Options {
     /// Measures this work only. Repeatable
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Says where the time of Palfrey's tasks goes
+    #[arg(long)]
+    explain: bool,
     /// Names what can be measured
     #[arg(long)]
     list: bool,
+    /// Measures the steps of a task instead, by Criterion, which is given what follows: `--save-baseline NAME`, `--baseline NAME`
+    #[arg(long, value_name = "ARGUMENTS", num_args = 0.., allow_hyphen_values = true, conflicts_with_all = ["quick", "only", "explain", "list"])]
+    inner: Option<Vec<String>>,
 }
 
 const PEERS: &str = "tests/peers/Cargo.toml";
+
+/// Builds what everybody executes, for WebAssembly.
+const OPERATIONS: [&str; 6] = ["--profile", "plugin", "--package", "operations-000", "--target", WASM];
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     // The folders of other builds have other features, and are left alone.
@@ -44,19 +58,21 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         let cargo = workspace.cargo(["build", "--manifest-path", PEERS]);
         cargo.args(["--target-dir".into(), target.clone()]).args(arguments).run()
     };
+    if let Some(arguments) = &options.inner {
+        return inner(workspace, &target, build, arguments);
+    }
     step("building Palfrey and its peers, optimised", || build(&["--release"]))?;
     let bench = Program::typed_as(target.join("release/bench"), "cargo xtask bench");
     if options.list {
         return bench.args(["list"]).run();
     }
     plugins::build(workspace)?;
-    let operations = ["--profile", "plugin", "--package", "operations-000", "--target", WASM];
-    step("building the operations", || build(&operations))?;
+    step("building the operations", || build(&OPERATIONS))?;
     let python = python(workspace)?;
     let node = requirements::broker(workspace)?;
     let out = workspace.target().join("bench");
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let component = target.join(WASM).join("plugin/operations.wasm");
+    let component = component(&target);
     let bench = bench
         .args(["run", "--uri", &node.uri()])
         .args(["--component".into(), component])
@@ -64,7 +80,27 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         .args(["--python".into(), python])
         .args(["--out".into(), out])
         .args(options.only.iter().flat_map(|name| ["--only", name]));
-    if options.quick { bench.args(["--quick"]) } else { bench }.run()
+    let flags = [(options.quick, "--quick"), (options.explain, "--explain")];
+    bench.args(flags.iter().filter(|(given, _)| *given).map(|(_, flag)| flag)).run()
+}
+
+/// The steps of a task, one by one.
+fn inner(
+    workspace: &Workspace,
+    target: &Path,
+    build: impl Fn(&[&str]) -> Result<()>,
+    arguments: &[String],
+) -> Result<()> {
+    requirements::wasm_target(workspace)?;
+    step("building the operations", || build(&OPERATIONS))?;
+    let cargo = workspace.cargo(["bench", "--manifest-path", PEERS, "--bench", "inner"]);
+    let cargo =
+        cargo.args(["--target-dir".as_ref(), target.as_os_str()]).env("PALFREY_BENCH_COMPONENT", component(target));
+    cargo.args(["--"]).args(arguments).run()
+}
+
+fn component(target: &Path) -> PathBuf {
+    target.join(WASM).join("plugin/operations.wasm")
 }
 
 /// An interpreter that has the peers in Python.

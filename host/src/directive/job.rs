@@ -22,7 +22,9 @@ use super::{
     source::{Full, Source},
 };
 use crate::{
+    TIMES,
     channel::{Channel, Settled},
+    micros,
     queue::QueueError,
     runtime::{JobLease, Runtime, STALL, diagnosis},
     task::{
@@ -366,6 +368,10 @@ impl<'a> Job<'a> {
         self.bytes_in_flight -= task.inputs.bytes().len();
         self.late.answered(task.id);
         self.crew.heard(&result.report);
+        let WorkerReport { waited, execution, .. } = result.report;
+        let [round_trip, waited, execution] = [piece.sent.elapsed(), waited, execution].map(micros);
+        let elements = task.inputs.len();
+        tracing::trace!(target: TIMES, elements, round_trip, waited, execution, "answered, in microseconds");
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {

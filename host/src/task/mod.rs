@@ -144,7 +144,8 @@ pub struct AnyTaskResult {
 /// use std::time::Duration;
 /// use palfrey_host::task::WorkerReport;
 ///
-/// let report = WorkerReport { worker: "worker-1".to_owned(), slots: 4, execution: Duration::from_millis(20) };
+/// let execution = Duration::from_millis(20);
+/// let report = WorkerReport { worker: "worker-1".to_owned(), slots: 4, waited: Duration::ZERO, execution };
 /// // What it can do in a second, if all tasks are like this one.
 /// assert_eq!(f64::from(report.slots) / report.execution.as_secs_f64(), 200.0);
 /// ```
@@ -154,6 +155,8 @@ pub struct WorkerReport {
     pub worker: String,
     /// Tasks it executes at once.
     pub slots: u32,
+    /// Time the task was held by the worker before a slot was free for it.
+    pub waited: Duration,
     /// Time the guest code ran, instantiation included.
     pub execution: Duration,
 }

@@ -412,7 +412,7 @@ mod tests {
     prop_compose! {
         fn result()(
             task in task(),
-            (slots, nanos) in any::<(u32, u32)>(),
+            (slots, nanos, waited) in any::<(u32, u32, u32)>(),
             outcome in prop_oneof![
                 failure().prop_map(TaskOutcome::Failed),
                 (packed(), vec((any::<u32>(), failure()), 0..3)).prop_map(|(outputs, failed)| {
@@ -422,7 +422,8 @@ mod tests {
             ],
         ) -> AnyTaskResult {
             let AnyTask { routing_key, id, metadata, serializer, .. } = task;
-            let report = WorkerReport { worker: "worker".into(), slots, execution: Duration::from_nanos(nanos.into()) };
+            let [waited, execution] = [waited, nanos].map(|nanos| Duration::from_nanos(nanos.into()));
+            let report = WorkerReport { worker: "worker".into(), slots, waited, execution };
             AnyTaskResult { routing_key, id, metadata, serializer, report, outcome }
         }
     }

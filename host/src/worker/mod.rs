@@ -241,6 +241,13 @@ pub struct WorkerRuntime {
     ipc: Arc<OnceCell<Sender<WorkerIpc>>>,
 }
 
+/// What a task took here: see [`WorkerReport`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    waited: Duration,
+    execution: Duration,
+}
+
 impl WorkerRuntime {
     /// Connects a worker as configured, and waits until it knows what is deployed.
     ///
@@ -397,7 +404,8 @@ impl WorkerRuntime {
     /// [`QueueError::NoSuchQueue`] if the job is gone, and as [`Sender::publish`].
     pub async fn dispatch_ok(&self, ok: ExecutionOk<'_>) -> Result<(), QueueError> {
         let ExecutionOk { task, outputs, failed, execution } = ok;
-        self.dispatch(task, TaskOutcome::Executed { outputs, failed }, execution).await
+        let times = Times { execution, ..Times::default() };
+        self.dispatch(task, TaskOutcome::Executed { outputs, failed }, times).await
     }
 
     /// Sends the failure of a task to its job and, if it ends the job, tells all workers to stop it.
@@ -407,7 +415,7 @@ impl WorkerRuntime {
     pub async fn dispatch_fatal(&self, failed: ExecutionErr<'_>) -> Result<(), QueueError> {
         let ExecutionErr { task, err, execution } = failed;
         let terminates = err.strategy() == Some(palfrey_sdk::FatalStrategy::Terminate);
-        self.dispatch(task, TaskOutcome::Failed(err), execution).await?;
+        self.dispatch(task, TaskOutcome::Failed(err), Times { execution, ..Times::default() }).await?;
         if terminates {
             self.tell_all_to_terminate(&task.routing_key).await?;
         }
@@ -419,13 +427,13 @@ impl WorkerRuntime {
         self.ipc.get_or_try_init(|| self.get_ipc_sender()).await?.publish(&terminate).await
     }
 
-    async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
+    async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, times: Times) -> Result<(), QueueError> {
         let result = AnyTaskResult {
             routing_key: task.routing_key.clone(),
             id: task.id,
             metadata: task.metadata.clone(),
             serializer: task.serializer,
-            report: self.report(execution),
+            report: self.report(times),
             outcome,
         };
         self.get_result_sender(&task.routing_key).await?.publish(&result).await
@@ -438,15 +446,15 @@ impl WorkerRuntime {
             id,
             metadata: bytes::Bytes::new(),
             serializer: Serializer::default(),
-            report: self.report(Duration::ZERO),
+            report: self.report(Times::default()),
             outcome,
         };
         self.get_result_sender(routing_key).await?.publish(&result).await
     }
 
-    fn report(&self, execution: Duration) -> WorkerReport {
+    fn report(&self, Times { waited, execution }: Times) -> WorkerReport {
         let slots = u32::try_from(self.engine.slots()).unwrap_or(u32::MAX);
-        WorkerReport { worker: self.process.to_string(), slots, execution }
+        WorkerReport { worker: self.process.to_string(), slots, waited, execution }
     }
 
     /// Ends the connection. Tasks that are still held go to other workers.

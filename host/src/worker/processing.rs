@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Chain, ExecutionOk, Stages, TERMINATED_FOR, Unavailable, WorkerRuntime,
+    Chain, Stages, TERMINATED_FOR, Times, Unavailable, WorkerRuntime,
     holding::Holding,
     jobs::{Jobs, RunningTask, Start},
     last_operation, panicked,
@@ -24,6 +24,7 @@ use super::{
 #[cfg(debug_assertions)]
 use crate::failpoint::Moment;
 use crate::{
+    TIMES, micros,
     queue::{Acker, DELAY, Delivery, Move, QueueError, QueueSpec},
     task::{
         AnyTask, Cause, ExecutionError, OperationId, RoutingKey, TaskId, TaskOutcome,
@@ -61,6 +62,20 @@ pub(super) struct Processing {
     pub(super) holding: Holding,
 }
 
+/// What a task executes on.
+pub(super) struct Slot<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    /// For so long.
+    waited: Duration,
+}
+
+impl Slot<'_> {
+    /// For whoever holds all of them.
+    pub(super) fn none() -> Self {
+        Self { permit: None, waited: Duration::ZERO }
+    }
+}
+
 /// How a task ended on this worker.
 pub(super) enum End {
     /// Nobody needs it any more.
@@ -92,6 +107,7 @@ impl Processing {
     }
 
     async fn process(&self, task: AnyTask, delivery: Delivery) {
+        let received = Instant::now();
         let Delivery { earlier, moves, acker, .. } = delivery;
         let Some(running) = self.start(&task, acker).await else { return };
         if earlier > TRUSTED {
@@ -105,7 +121,8 @@ impl Processing {
             slot = self.worker.slots.acquire() => slot,
             () = self.holding.surplus() => return hand_back(running).await,
         };
-        let end = self.execute(&task, stages, &running, slot.ok()).await;
+        let slot = Slot { permit: slot.ok(), waited: received.elapsed() };
+        let end = self.execute(&task, stages, &running, slot).await;
         match end {
             End::HandBack => hand_back(running).await,
             End::Done => acknowledge(running).await,
@@ -242,8 +259,9 @@ impl Processing {
         task: &AnyTask,
         stages: Result<Stages, ExecutionError>,
         running: &RunningTask<'_>,
-        slot: Option<SemaphorePermit<'_>>,
+        slot: Slot<'_>,
     ) -> End {
+        let Slot { permit, waited } = slot;
         let work = async {
             #[cfg(debug_assertions)]
             reached(Moment::BeforeExecution, task).await;
@@ -255,7 +273,7 @@ impl Processing {
                 }
                 Err(error) => (TaskOutcome::Failed(error), Duration::ZERO),
             };
-            drop(slot);
+            drop(permit);
             self.holding.executed(execution);
             if running.cancel().is_cancelled() {
                 tracing::debug!("dropping the result of a terminated job");
@@ -263,7 +281,11 @@ impl Processing {
             }
             #[cfg(debug_assertions)]
             reached(Moment::BeforeResult, task).await;
-            match self.send_result(task, outcome, execution).await {
+            let executed = Instant::now();
+            let sent = self.send_result(task, outcome, Times { waited, execution }).await;
+            let [waited, execution, sending] = [waited, execution, executed.elapsed()].map(micros);
+            tracing::trace!(target: TIMES, waited, execution, sending, "executed, in microseconds");
+            match sent {
                 Ok(()) => {
                     #[cfg(debug_assertions)]
                     reached(Moment::BeforeAcknowledgement, task).await;
@@ -283,15 +305,15 @@ impl Processing {
         }
     }
 
-    async fn send_result(&self, task: &AnyTask, outcome: TaskOutcome, execution: Duration) -> Result<(), QueueError> {
+    async fn send_result(&self, task: &AnyTask, outcome: TaskOutcome, times: Times) -> Result<(), QueueError> {
         match outcome {
             TaskOutcome::Failed(err) => {
                 // Whether this ends the job is for the orchestrator to say: it may have a result of this task already.
                 tracing::warn!(error = %err, "a task failed");
-                self.worker.dispatch(task, TaskOutcome::Failed(err), execution).await
+                self.worker.dispatch(task, TaskOutcome::Failed(err), times).await
             }
             TaskOutcome::Executed { outputs, failed } => {
-                match self.worker.dispatch_ok(ExecutionOk { task, outputs, failed, execution }).await {
+                match self.worker.dispatch(task, TaskOutcome::Executed { outputs, failed }, times).await {
                     Err(QueueError::TooLarge { size, limit }) => {
                         let err = ExecutionError::new(
                             last_operation(task),
@@ -301,7 +323,7 @@ impl Processing {
                                 task.inputs.len()
                             ),
                         );
-                        self.worker.dispatch(task, TaskOutcome::Failed(err), execution).await
+                        self.worker.dispatch(task, TaskOutcome::Failed(err), times).await
                     }
                     sent => sent,
                 }

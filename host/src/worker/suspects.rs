@@ -15,8 +15,8 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Chain, last_operation,
-    processing::{End, Processing, acknowledge, move_to, settle, span},
+    Chain, Times, last_operation,
+    processing::{End, Processing, Slot, acknowledge, move_to, settle, span},
 };
 use crate::{
     queue::{Delivery, QueueError, QueueHandle, QueueSpec},
@@ -108,7 +108,7 @@ impl Processing {
             tracing::warn!(attempt = earlier + 1, "executing a task alone that may be what kills workers");
             let Some((stages, running)) = self.stages(&task, running, &moves).await else { return };
             let end = {
-                let execution = self.execute(&task, stages, &running, None);
+                let execution = self.execute(&task, stages, &running, Slot::none());
                 tokio::pin!(execution);
                 tokio::select! {
                     biased;
@@ -138,7 +138,7 @@ impl Processing {
         tracing::error!(attempts, "a task kills the workers that execute it; it goes to the dead-letter queue");
         let message = self.bus.dead_letters().map(|dead| format!("the task is in queue `{}`", dead.name));
         let failure = ExecutionError::new(last_operation(task), cause, message.unwrap_or_default());
-        match self.worker.dispatch(task, TaskOutcome::Failed(failure), Duration::ZERO).await {
+        match self.worker.dispatch(task, TaskOutcome::Failed(failure), Times::default()).await {
             Ok(()) | Err(QueueError::NoSuchQueue(_)) => settle(delivery.acker.dead_letter(&reason).await),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "could not send a result; the task goes back");

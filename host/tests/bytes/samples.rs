@@ -55,7 +55,12 @@ pub(crate) fn results() -> Vec<AnyTaskResult> {
             id: TaskId(300),
             metadata: "metadata".into(),
             serializer: Serializer::Postcard,
-            report: WorkerReport { worker: "worker".to_owned(), slots: 2, execution: Duration::from_millis(12) },
+            report: WorkerReport {
+                worker: "worker".to_owned(),
+                slots: 2,
+                waited: Duration::from_micros(9),
+                execution: Duration::from_millis(12),
+            },
             outcome,
         })
         .into()

@@ -63,7 +63,12 @@ fn results() {
         id: TaskId(300),
         metadata: "note".into(),
         serializer: Serializer::Cbor,
-        report: WorkerReport { worker: "3f2a".into(), slots: 4, execution: Duration::new(3, 5) },
+        report: WorkerReport {
+            worker: "3f2a".into(),
+            slots: 4,
+            waited: Duration::new(0, 7),
+            execution: Duration::new(3, 5),
+        },
         outcome,
     };
     let (terminate, ignore) = (FatalStrategy::Terminate, FatalStrategy::Ignore);

@@ -70,7 +70,7 @@ async fn a_worker_that_stands_still_does_not_hold_up_the_end_of_a_job() {
         // It answers one task, so that it is heard of as a process of its own, and keeps the next one for ever.
         let (task, acker) = tasks.next().await.unwrap();
         let (outcome, execution) = still.execute(&task, &CancellationToken::new()).await;
-        let report = WorkerReport { worker: "another process".to_owned(), slots: 1, execution };
+        let report = WorkerReport { worker: "another process".to_owned(), slots: 1, waited: Duration::ZERO, execution };
         let AnyTask { routing_key, id, metadata, serializer, .. } = task;
         let result = AnyTaskResult { routing_key, id, metadata, serializer, report, outcome };
         still.get_result_sender(&result.routing_key).await.unwrap().publish(&result).await.unwrap();

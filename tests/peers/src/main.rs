@@ -8,6 +8,7 @@ mod alone;
 mod bare;
 mod bare_lapin;
 mod contestant;
+mod explain;
 mod latency;
 mod measure;
 mod paladin_peer;
@@ -22,6 +23,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     alone::{ALONE, Place},
@@ -92,6 +94,9 @@ struct Options {
     /// Five short repetitions of each
     #[arg(long)]
     quick: bool,
+    /// Says where the time of Palfrey's tasks goes
+    #[arg(long)]
+    explain: bool,
     /// Measures these only
     #[arg(long)]
     only: Vec<String>,
@@ -137,9 +142,17 @@ async fn run(options: &Options) -> Result<()> {
         true => Effort { repetitions: 5, length: Duration::from_millis(400) },
         false => Effort { repetitions: 9, length: Duration::from_secs(2) },
     };
+    let times = options.explain.then(|| {
+        let times = explain::Times::default();
+        tracing_subscriber::registry().with(times.clone()).init();
+        times
+    });
     let mut report = Report::default();
     for work in WORKS.iter().filter(|work| is_chosen(work.name)) {
         report.add(*work, measure::measure(&site, work, effort).await?);
+        if let Some(times) = &times {
+            println!("{}", times.take());
+        }
     }
     for alone in ALONE.iter().filter(|alone| is_chosen(alone.name)) {
         let rows = tokio::task::block_in_place(|| alone::measure_apart(alone.name, &site, options.quick))?;
