@@ -55,13 +55,13 @@ async fn workers_and_jobs_say_what_they_do_and_disappear_when_they_end() {
         assert_eq!((&worker.process, worker.bus.as_str(), worker.draining), (&here, "default", false));
     }
 
-    let mut results = blocks(20).options(fixed(1)).map(&HOPELESS).run(&runtime).await.unwrap();
+    let mut results = blocks(12).options(fixed(1)).map(&HOPELESS).run(&runtime).await.unwrap();
     assert!(futures::poll!(results.next()).is_pending());
     let drive = tokio::spawn(async move { results.next().await });
     // The workers in memory share two slots.
     let busy = until(&runtime, |survey| survey.jobs.first().is_some_and(|job| job.running == 2)).await;
     let [job] = &busy.jobs[..] else { panic!("there is one job: {busy:?}") };
-    assert_eq!((job.done, job.total, job.in_flight, job.queued()), (0, Some(20), 20, 18));
+    assert_eq!((job.done, job.total, job.in_flight, job.queued()), (0, Some(12), 12, 10));
     assert_eq!(job.operations.iter().map(ToString::to_string).collect::<Vec<_>>(), ["digest/mine"]);
     assert_eq!((&job.process, job.bus.as_str(), job.remaining()), (&here, "default", None));
     let running = busy.workers.iter().flat_map(|worker| &worker.running);
