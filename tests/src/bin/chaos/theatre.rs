@@ -54,10 +54,7 @@ impl Theatre {
 
     pub(crate) async fn begin(&self, deploys: bool) -> Act {
         let program = self.scene.program().await;
-        let mut exact = Exact::start_without_elements(&program.runtime, 1, WORK);
-        exact.give(100);
-        // Both jobs have to have begun before the version that they are to use is replaced.
-        exact.reaches(100).await;
+        let exact = Exact::start_without_elements(&program.runtime, 1, WORK).await;
         let deployments = if deploys { Some(Deployments::start(self.scene.program().await)) } else { None };
         Act { program, exact, share: 0, deployments }
     }
@@ -164,7 +161,7 @@ impl Theatre {
     /// Another program with jobs under way.
     async fn bystander(&self) -> (Program, Exact) {
         let program = self.scene.program().await;
-        let exact = Exact::start(&program.runtime, 1);
+        let exact = Exact::start(&program.runtime, 1).await;
         pass(Duration::from_millis(500)).await;
         (program, exact)
     }
