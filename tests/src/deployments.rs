@@ -1,6 +1,6 @@
 //! An operator who does not keep still while other things happen.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use palfrey_host::{JobError, directive::*, plugin::RollbackTo};
@@ -39,7 +39,7 @@ impl Deployments {
 }
 
 async fn change(program: Program, ending: CancellationToken) {
-    let Program { runtime, network: _network } = program;
+    let runtime = program.runtime.clone();
     let [one, two] = ["probe-1", "probe-2"].map(component);
     let mut pauses = interval(PAUSE);
     let mut done = async |active: Option<u32>| {
@@ -70,7 +70,6 @@ async fn change(program: Program, ending: CancellationToken) {
             break;
         }
     }
-    // Its leases are released by then; whoever drops it does not wait for that.
-    let runtime = Arc::into_inner(runtime).expect("nobody else has it");
-    soon(runtime.close()).await.expect("the broker is there");
+    drop(runtime);
+    program.close().await;
 }

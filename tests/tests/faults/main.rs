@@ -82,8 +82,10 @@ impl Cast {
 
     /// The jobs end well, and nothing is left of them.
     async fn all_is_well(self, scene: &Scene) {
-        self.exact.finish().await;
-        self.deployments.end().await;
-        scene.is_clean(&self.workers).await;
+        let Self { workers, program, exact, deployments } = self;
+        exact.finish().await;
+        deployments.end().await;
+        program.close().await;
+        scene.is_clean(&workers).await;
     }
 }

@@ -60,12 +60,13 @@ impl Theatre {
     }
 
     pub(crate) async fn end(&mut self, act: Act) {
-        let Act { program: _program, exact, deployments, .. } = act;
+        let Act { program, exact, deployments, .. } = act;
         if let Some(deployments) = deployments {
             deployments.end().await;
         }
         self.replace_the_dead().await;
         exact.finish().await;
+        program.close().await;
         self.replace_the_dead().await;
         self.scene.is_clean(&self.workers).await;
     }
