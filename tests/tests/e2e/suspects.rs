@@ -75,7 +75,8 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
     assert_eq!((&*convicted.from, &*convicted.to, convicted.deliveries), ("default.suspects", "default.dead", 4));
     assert_eq!(convicted.reason, "arith/multiply-by: the worker process died in each of 3 attempts");
 
-    // Its bytes are as they were: back in its queue, and with a worker that does not die of it, it ends.
+    // Its bytes are as they were: back in its queue, and with a worker that does not die of it, it ends. Its program is gone.
+    soon(runtime.close()).await.unwrap();
     let publisher = connection.handle(&bus()).publisher().await.unwrap();
     soon(publisher.publish(letter.payload)).await.unwrap();
     letter.acker.ack().await.unwrap();
