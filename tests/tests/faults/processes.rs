@@ -1,9 +1,10 @@
 //! Workers and programs die, stop and leave.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use palfrey_host::task::RoutingKey;
 use palfrey_tests::{Conduct, ELEMENTS, Exact, FREE, Log, Scene, soon};
+use tokio::time::interval;
 
 use crate::{Cast, hired};
 
@@ -63,7 +64,14 @@ async fn what_a_worker_does_late_that_was_taken_for_dead_does_no_harm() {
     let mut cast = Cast::of(&scene, 2).await;
     cast.exact.reaches(1000).await;
     cast.workers[0].process.signal("STOP");
-    // That takes what the stopped worker holds: the broker gives it to the other one when it misses the heartbeats.
+    // When it misses the heartbeats, the broker gives what it holds to the other one.
+    let taken_for_dead = async {
+        let mut looks = interval(Duration::from_millis(250));
+        while cast.runtime().task_channel().status().await.unwrap().consumers > 1 {
+            looks.tick().await;
+        }
+    };
+    soon(taken_for_dead).await;
     cast.exact.reaches(FREE).await;
     cast.workers[0].process.signal("CONT");
     cast.workers[0].process.log().until(&["connected to the broker again"]).await;
