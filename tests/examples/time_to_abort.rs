@@ -29,9 +29,9 @@ async fn main() {
     for _ in 0..WORKERS {
         workers.push(scene.worker(&telling).await);
     }
-    let program = scene.program().await;
     let (mut at_the_program, mut everywhere) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
+        let program = scene.program().await;
         let all = NonZeroUsize::new(TASKS).expect("it is not zero");
         let options = JobOptions::default().batch_size(BatchSize::Fixed(NonZeroUsize::MIN)).in_flight(all);
         let source = IndexedStream::from(vec![0_u64; TASKS]).options(options);
@@ -49,6 +49,7 @@ async fn main() {
             worker.process.log().until_it("it is stopped", |log| log.count(&told) >= round).await;
         }
         everywhere.push(begun.elapsed());
+        program.close().await;
         // What was queued is dropped before the next round.
         scene.is_clean([]).await;
     }

@@ -1,23 +1,23 @@
 //! An operator who does not keep still while other things happen.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use palfrey_host::{JobError, directive::*, plugin::RollbackTo};
-use probe_1::Stamp;
+use probe_1::Mark;
 use tokio::{task::JoinHandle, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Program, component, soon};
 
 /// Between two changes.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Deploys, rolls back and undeploys `probe` again and again, and runs a job after each change.
 #[derive(Debug)]
 pub struct Deployments {
     ending: CancellationToken,
-    changes: JoinHandle<u32>,
+    changes: JoinHandle<()>,
 }
 
 impl Deployments {
@@ -28,30 +28,28 @@ impl Deployments {
         Self { ending, changes }
     }
 
-    /// Ends with version 1 being active, and returns the number of changes.
+    /// Ends with version 1 being active, when each change was made at least once.
     ///
     /// # Panics
     /// If that takes too long, a change was refused, or a job has mixed versions.
-    pub async fn end(self) -> u32 {
+    pub async fn end(self) {
         self.ending.cancel();
-        soon(self.changes).await.expect("everything went as it should")
+        soon(self.changes).await.expect("everything went as it should");
     }
 }
 
-async fn change(program: Program, ending: CancellationToken) -> u32 {
-    let Program { runtime, network: _network } = program;
+async fn change(program: Program, ending: CancellationToken) {
+    let runtime = program.runtime.clone();
     let [one, two] = ["probe-1", "probe-2"].map(component);
     let mut pauses = interval(PAUSE);
-    let mut changes = 0;
     let mut done = async |active: Option<u32>| {
-        changes += 1;
         let options = JobOptions::default().batch_size(BatchSize::Fixed(1.try_into().expect("it is not zero")));
-        let job = IndexedStream::from(0..10_u64).options(options).map(&Stamp::QUICK);
-        let stamps = async { job.run(&runtime).await?.try_collect::<Vec<_>>().await };
-        match (soon(stamps).await, active) {
-            (Ok(stamps), Some(active)) => {
-                assert_eq!(stamps.len(), 10);
-                assert!(stamps.iter().all(|&(index, stamp)| stamp == (active, index as u64)), "{active}: {stamps:?}");
+        let job = IndexedStream::from(0..10_u64).options(options).map(&Mark);
+        let marks = async { job.run(&runtime).await?.try_collect::<Vec<_>>().await };
+        match (soon(marks).await, active) {
+            (Ok(marks), Some(active)) => {
+                assert_eq!(marks.len(), 10);
+                assert!(marks.iter().all(|&(index, mark)| mark == (active, index as u64)), "{active}: {marks:?}");
             }
             (Err(JobError::Resolve(_)), None) => {}
             (outcome, active) => panic!("with {active:?} active: {outcome:?}"),
@@ -59,7 +57,7 @@ async fn change(program: Program, ending: CancellationToken) -> u32 {
         pauses.tick().await;
     };
     let registry = runtime.registry();
-    while !ending.is_cancelled() {
+    loop {
         soon(runtime.deploy(two.clone())).await.expect("version 2 is good");
         done(Some(2)).await;
         soon(registry.rollback("probe", &RollbackTo::Previous)).await.expect("there was a version before");
@@ -68,9 +66,10 @@ async fn change(program: Program, ending: CancellationToken) -> u32 {
         done(None).await;
         soon(runtime.deploy(one.clone())).await.expect("version 1 is good");
         done(Some(1)).await;
+        if ending.is_cancelled() {
+            break;
+        }
     }
-    // Its leases are released by then; whoever drops it does not wait for that.
-    let runtime = Arc::into_inner(runtime).expect("nobody else has it");
-    soon(runtime.close()).await.expect("the broker is there");
-    changes
+    drop(runtime);
+    program.close().await;
 }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use futures::{
-    TryStreamExt,
+    FutureExt, Stream, TryStreamExt,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
 };
 use palfrey_host::{JobError, Runtime, directive::*};
 use probe_1::Stamp;
 use text::{CharToString, Concat};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::soon;
 
@@ -58,33 +61,33 @@ impl<T> Drop for Job<T> {
 
 impl Exact {
     /// Starts both jobs, on the active version of `probe`, which is to be this one. `text` and `probe` have to be deployed.
-    pub fn start(runtime: &Arc<Runtime>, version: u32) -> Self {
-        Self::start_with_work(runtime, version, 0)
-    }
-
-    /// Starts them with so much [`work`](Stamp::work) for each element of the map: 300,000 take about a millisecond.
-    pub fn start_with_work(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
-        let mut exact = Self::start_without_elements(runtime, version, work);
+    pub async fn start(runtime: &Arc<Runtime>, version: u32) -> Self {
+        let mut exact = Self::start_without_elements(runtime, version, 0).await;
         exact.give(FREE);
         exact
     }
 
-    /// Starts them with so much work for each element that they are [given](Self::give).
-    pub fn start_without_elements(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
+    /// Starts them with so much [`work`](Stamp::work) for each element of the map that they are [given](Self::give): 300,000
+    /// take about a millisecond. From now on it makes no difference to them what is deployed.
+    ///
+    /// # Panics
+    /// If they do not begin.
+    pub async fn start_without_elements(runtime: &Arc<Runtime>, version: u32, work: u64) -> Self {
         let text: String = (0..)
             .flat_map(|number: u32| format!("{number} ").into_bytes())
             .map(char::from)
             .take(ELEMENTS as usize)
             .collect();
         let ((characters, more_characters), (numbers, more_numbers)) = (unbounded(), unbounded());
-        Self {
-            text,
-            given: 0,
-            sources: Some(Sources { characters, numbers }),
-            folded: fold(runtime.clone(), more_characters),
-            mapped: map(runtime.clone(), more_numbers, Stamp { work }),
-            version,
+        let ((wants_characters, characters_wanted), (wants_numbers, numbers_wanted)) =
+            (oneshot::channel(), oneshot::channel());
+        let folded = fold(runtime.clone(), telling(more_characters, wants_characters));
+        let mapped = map(runtime.clone(), telling(more_numbers, wants_numbers), Stamp { work });
+        for wanted in [characters_wanted, numbers_wanted] {
+            // A job that has failed says so at the end.
+            soon(wanted).await.ok();
         }
+        Self { text, given: 0, sources: Some(Sources { characters, numbers }), folded, mapped, version }
     }
 
     /// Gives both jobs their elements up to this one.
@@ -154,7 +157,16 @@ fn options() -> (JobOptions, watch::Receiver<u64>) {
     (JobOptions::default().batch_size(size).on_progress(report), done)
 }
 
-fn fold(runtime: Arc<Runtime>, characters: UnboundedReceiver<char>) -> Job<String> {
+/// A source that tells when it is asked for the first time.
+fn telling<T>(source: UnboundedReceiver<T>, asked: oneshot::Sender<()>) -> impl Stream<Item = T> {
+    let first = async move {
+        asked.send(()).ok();
+        source
+    };
+    first.flatten_stream()
+}
+
+fn fold(runtime: Arc<Runtime>, characters: impl Stream<Item = char> + Send + 'static) -> Job<String> {
     let (options, done) = options();
     let result = tokio::spawn(async move {
         let source = IndexedStream::from_stream(characters).options(options);
@@ -163,7 +175,11 @@ fn fold(runtime: Arc<Runtime>, characters: UnboundedReceiver<char>) -> Job<Strin
     Job { done, result }
 }
 
-fn map(runtime: Arc<Runtime>, numbers: UnboundedReceiver<u64>, stamp: Stamp) -> Job<Vec<(usize, (u32, u64))>> {
+fn map(
+    runtime: Arc<Runtime>,
+    numbers: impl Stream<Item = u64> + Send + 'static,
+    stamp: Stamp,
+) -> Job<Vec<(usize, (u32, u64))>> {
     let (options, done) = options();
     let result = tokio::spawn(async move {
         let results = IndexedStream::from_stream(numbers).options(options).map(&stamp).run(&runtime).await?;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use palfrey_host::{Config, Runtime};
 use palfrey_rabbitmq::{Node, NodeError, NodeOptions};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::{Log, Proxy, Worker, World, soon};
 
@@ -184,10 +184,12 @@ impl Scene {
     pub async fn until_queues(&self, expected: &str, condition: impl Fn(&[Queue]) -> bool) {
         // Each look takes a process a second of work: not more often than this.
         let mut looks = tokio::time::interval(Duration::from_millis(500));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let last_look = Instant::now() + EXPIRY;
         loop {
             // One that begins late enough decides, however long it takes on a machine that is busy.
-            let begun = looks.tick().await;
+            looks.tick().await;
+            let begun = Instant::now();
             let queues = self.queues().await;
             if condition(&queues) {
                 return;
@@ -277,6 +279,17 @@ impl Remote {
     pub async fn kill(mut self) {
         self.process.signal("KILL");
         assert_eq!(self.process.ended().await, 128 + 9);
+    }
+}
+
+impl Program {
+    /// Ends it in order: its leases are released by then.
+    ///
+    /// # Panics
+    /// If somebody else has its runtime, or the broker is not there.
+    pub async fn close(self) {
+        let runtime = Arc::into_inner(self.runtime).expect("nobody else has it");
+        soon(runtime.close()).await.expect("the broker is there");
     }
 }
 

@@ -5,6 +5,7 @@
 //! results knows when it is complete. Channels know how messages are encoded, and nothing of what they mean.
 
 mod coordinated;
+mod lasting;
 mod lease;
 mod record;
 
@@ -17,6 +18,8 @@ use crate::{
     queue::{Acker, Connection, Delivery, Publisher, QueueError, QueueHandle, QueueKind, QueueSpec, QueueStatus},
     task::{RoutingKey, wire::Message},
 };
+
+use lasting::Lasting;
 
 pub(crate) use coordinated::Outlet;
 pub use coordinated::{CoordinatedSender, CoordinatedStream, Sent, Settled, coordinated};
@@ -210,6 +213,12 @@ impl<T: Message + Send + 'static> Channel<T> {
     /// If the connection is closed.
     pub async fn sender(&self) -> Result<Sender<T>, QueueError> {
         Ok(Sender { publisher: self.queue.publisher().await?, message: PhantomData })
+    }
+
+    /// A sender that makes the queue again if somebody deletes it. Who may not make it waits for a while until it is there.
+    pub(crate) async fn lasting_sender(&self) -> Result<Sender<T>, QueueError> {
+        let publisher = Lasting::new(self.connection.clone(), self.queue.as_ref()).await?;
+        Ok(Sender { publisher: Arc::new(publisher), message: PhantomData })
     }
 
     /// The messages as they come. One that does not decode goes to the dead-letter queue with the reason, and the stream

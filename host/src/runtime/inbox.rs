@@ -124,6 +124,10 @@ impl Inbox {
     /// Opens a job under a new name. `None` if the queue is gone.
     pub(super) fn open(&self) -> Option<OpenJob> {
         let routing_key = RoutingKey::answered_at(&self.loss.queue);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a job bounds what it has in flight, and one that nobody reads must not hold up the others"
+        )]
         let (sender, results) = mpsc::unbounded_channel();
         self.jobs.open().as_mut()?.insert(routing_key.clone(), sender);
         let results = UnboundedReceiverStream::new(results).filter_map(async |delivery| decoded(delivery)).boxed();

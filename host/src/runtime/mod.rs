@@ -293,7 +293,7 @@ impl Runtime {
         let (inbox, OpenJob { routing_key, results, loss }) = self.open_job().await?;
         let end = self.ended.child_token();
         let results = results.take_until(end.clone().cancelled_owned()).boxed();
-        let (sender, results) = coordinated(self.tasks.sender().await?, results);
+        let (sender, results) = coordinated(self.tasks.lasting_sender().await?, results);
         let outlet = sender.outlet();
         let listed = self.jobs.list(routing_key.clone(), operations, move || outlet.in_flight(), end, loss);
         let all_settled = results.all_settled();

@@ -86,6 +86,21 @@ fn a_file_is_inspected_without_a_broker() {
 }
 
 #[test]
+fn a_file_that_is_too_large_is_refused_before_it_is_read() {
+    let palfrey = Palfrey::new(NOBODY);
+    let giant = palfrey.write("giant.wasm", b"");
+    // Sparse: it takes no room. To read it takes more memory than the process may have.
+    fs::OpenOptions::new().write(true).open(&giant).unwrap().set_len(1 << 40).unwrap();
+    let deploy = palfrey.command(&["deploy", &giant]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", r#"ulimit -d 67108864 && exec "$0" "$@""#]).arg(deploy.get_program()).args(deploy.get_args());
+    let output = limited.env("HOME", palfrey.home.path()).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("the component has 1.0 TiB, and at most 64.0 MiB are allowed"), "{message}");
+    assert_eq!(output.status.code(), Some(5), "{message}");
+}
+
+#[test]
 fn what_a_file_asks_for_is_shown_and_has_to_be_granted_before_the_broker_is_asked() {
     let palfrey = Palfrey::new(NOBODY);
     let text = palfrey.prints(&["inspect", &plugin("asker")]);

@@ -8,6 +8,7 @@ mod directives;
 mod engine;
 mod failures;
 mod grants;
+mod late;
 mod limits_table;
 mod log;
 mod models;

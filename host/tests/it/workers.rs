@@ -5,10 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use arith::{MultiplyBy, Sum};
 use bytes::Bytes;
 use digest::Mine;
-use futures::{
-    StreamExt,
-    future::{self, join_all},
-};
+use futures::{StreamExt, future::join_all};
 use palfrey_host::{
     Config, JobError, Runtime, WorkerRuntime,
     channel::ChannelType,
@@ -21,7 +18,7 @@ use palfrey_host::{
 use text::{CharToString, Concat};
 use tokio_util::sync::CancellationToken;
 
-use crate::{fixed, no_workers, runtime, two_workers};
+use crate::{no_workers, runtime, two_workers};
 
 /// A main loop of one's own: takes tasks in groups, and answers each group in reverse order and twice.
 async fn contrary_loop(worker: WorkerRuntime) {
@@ -57,33 +54,6 @@ async fn duplicated_and_reordered_results_change_nothing() {
 
     let results = IndexedStream::from(0..200_u64).map(&MultiplyBy(2)).run(&runtime).await.unwrap();
     assert_eq!(results.into_values_sorted().await.unwrap(), (0..200).map(|n| n * 2).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_worker_that_stands_still_does_not_hold_up_the_end_of_a_job() {
-    let config = Config { workers: 0, prefetch: Some(1), ..Config::default() };
-    let runtime = runtime(config, &["arith"]).await;
-    let still = runtime.worker_in_memory().unwrap();
-    let mut tasks = still.get_task_receiver().await.unwrap();
-    let results = IndexedStream::from(0..8_u64).map(&MultiplyBy(2)).options(fixed(1)).run(&runtime).await.unwrap();
-    let stands_still = async {
-        // It answers one task, so that it is heard of as a process of its own, and keeps the next one for ever.
-        let (task, acker) = tasks.next().await.unwrap();
-        let (outcome, execution) = still.execute(&task, &CancellationToken::new()).await;
-        let report = WorkerReport { worker: "another process".to_owned(), slots: 1, waited: Duration::ZERO, execution };
-        let AnyTask { routing_key, id, metadata, serializer, .. } = task;
-        let result = AnyTaskResult { routing_key, id, metadata, serializer, report, outcome };
-        still.get_result_sender(&result.routing_key).await.unwrap().publish(&result).await.unwrap();
-        acker.ack().await.unwrap();
-        let kept = tasks.next().await.unwrap();
-        let other = runtime.worker_in_memory().unwrap();
-        tokio::spawn(async move { other.main_loop(std::future::pending()).await });
-        kept
-    };
-    // The time is for a machine that does a lot else.
-    let both = tokio::time::timeout(Duration::from_secs(120), future::join(results.into_values_sorted(), stands_still));
-    let (values, _kept) = both.await.expect("somebody else executes what it keeps");
-    assert_eq!(values.unwrap(), (0..8).map(|n| n * 2).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! The plugin `probe` of the tests: its outputs and messages tell which version executes what, and where.
 //!
 //! One source makes two packages, `probe-1` and `probe-2`: two versions of one plugin. Programs that were compiled with
-//! either can use both for [`Stamp`]; [`Measure`] has other types in each.
+//! either can use both for [`Stamp`] and [`Mark`]; [`Measure`] has other types in each.
 
 use std::hint::black_box;
 
 use palfrey_sdk::{Operation, RemoteExecute, Result, Schema};
 use serde::{Deserialize, Serialize};
 
-palfrey_sdk::registry!(Stamp, Measure);
+palfrey_sdk::registry!(Stamp, Mark, Measure);
 
 /// The major version of this plugin.
 pub const VERSION: u32 = if cfg!(generation = "1") { 1 } else { 2 };
@@ -40,6 +40,20 @@ impl Operation for Stamp {
         while count < self.work {
             count = black_box(count + 1);
         }
+        Ok((VERSION, number))
+    }
+}
+
+/// Returns the version with its input, and says nothing: for what goes on beside the stamping that a test counts.
+#[derive(Debug, Clone, Serialize, Deserialize, Schema, RemoteExecute)]
+#[postcard(crate = palfrey_sdk::postcard_schema)]
+pub struct Mark;
+
+impl Operation for Mark {
+    type Input = u64;
+    type Output = (u32, u64);
+
+    fn execute(&self, number: u64) -> Result<(u32, u64)> {
         Ok((VERSION, number))
     }
 }

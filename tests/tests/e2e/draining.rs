@@ -3,20 +3,22 @@
 use futures::StreamExt;
 use palfrey_host::directive::*;
 use palfrey_rabbitmq::{Node, NodeOptions};
-use palfrey_tests::{Scene, World, soon};
+use palfrey_tests::{Deployments, Scene, soon};
 use probe_1::Stamp;
 
 use crate::batches_of;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_worker_cannot_finish_in_time_goes_to_another_one() {
-    let world = World::new();
+    let scene = Scene::new();
+    let world = scene.world();
     let mut leaving = world.worker(&["--slots", "1", "--prefetch", "4", "--drain-timeout", "1s"]).await;
     world.deploy(&["probe-1"]).await;
     let runtime = world.runtime().await;
     let source = IndexedStream::from(0..4_u64).options(batches_of(1));
     let results = source.map(&Stamp::ENDLESS).run(&runtime).await.unwrap();
     let job = tokio::spawn(results.collect::<Vec<_>>());
+    let deployments = Deployments::start(scene.program().await);
     let first = leaving.log().until(&["stamping"]).await;
     leaving.signal("TERM");
     leaving.log().until(&["handing back what is not finished after 1s"]).await;
@@ -31,6 +33,7 @@ async fn what_a_worker_cannot_finish_in_time_goes_to_another_one() {
     };
     soon(begun).await;
     job.abort();
+    deployments.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use palfrey_host::{
     task::{AnyTask, Cause, wire::Message as _},
 };
 use palfrey_rabbitmq::NodeOptions;
-use palfrey_tests::{Log, Scene, World, soon};
+use palfrey_tests::{Deployments, Log, Scene, World, soon};
 use probe_1::Stamp;
 use text::{CharToString, Concat};
 
@@ -41,9 +41,12 @@ fn bus() -> QueueSpec {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_attempts_and_nothing_else_is() {
-    let world = World::new();
-    world.deploy(&["arith", "text"]).await;
+    let scene = Scene::new();
+    let world = scene.world();
+    world.deploy(&["arith", "text", "probe-1"]).await;
     let runtime = world.runtime().await;
+    // Somebody else's tasks are on the same workers meanwhile.
+    let deployments = Deployments::start(scene.program().await);
     let text = long_text(400);
     let work = async {
         let poison = async { Literal::new(21).map(&MultiplyBy(2)).run(&runtime).await.unwrap_err() };
@@ -52,7 +55,7 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
         soon(async { tokio::join!(poison, innocent) }).await
     };
     let rules = "during-execution/arith/multiply-by=abort";
-    let ((error, folded), logs) = kept_up(&world, &["--slots", "2", "--prefetch", "8"], rules, work).await;
+    let ((error, folded), logs) = kept_up(world, &["--slots", "2", "--prefetch", "8"], rules, work).await;
     assert_eq!(folded, text);
     let failure = error.execution().unwrap_or_else(|| panic!("{error}"));
     assert_eq!(failure.cause, Cause::Poison { attempts: 3 });
@@ -72,12 +75,14 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
     assert_eq!((&*convicted.from, &*convicted.to, convicted.deliveries), ("default.suspects", "default.dead", 4));
     assert_eq!(convicted.reason, "arith/multiply-by: the worker process died in each of 3 attempts");
 
-    // Its bytes are as they were: back in its queue, and with a worker that does not die of it, it ends.
+    // Its bytes are as they were: back in its queue, and with a worker that does not die of it, it ends. Its program is gone.
+    soon(runtime.close()).await.unwrap();
     let publisher = connection.handle(&bus()).publisher().await.unwrap();
     soon(publisher.publish(letter.payload)).await.unwrap();
     letter.acker.ack().await.unwrap();
     let worker = world.worker(&[]).await;
     worker.log().until(&["nobody waits for the results of this job", "operation=arith/multiply-by"]).await;
+    deployments.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,14 +114,17 @@ async fn an_operation_that_takes_longer_than_the_broker_waits_is_executed_once()
     let options = NodeOptions::new().configuration("consumer_timeout = 2000").advanced("{channel_tick_interval, 1000}");
     let scene = Scene::with_a_node(options).await;
     let world = scene.world();
-    let worker = world.worker(&["--slots", "1"]).await;
+    // The second slot is for somebody else's tasks.
+    let worker = world.worker(&["--slots", "2"]).await;
     world.deploy(&["probe-1"]).await;
     let runtime = world.runtime().await;
     let long = IndexedStream::from([7_u64]).options(batches_of(1));
     let results = long.map(&Stamp { work: 6_000_000_000 }).run(&runtime).await.unwrap();
     let job = tokio::spawn(results.collect::<Vec<_>>());
+    let deployments = Deployments::start(scene.program().await);
     worker.log().until(&["a task that is under way was delivered again"]).await;
     let results = soon(job).await.unwrap();
+    deployments.end().await;
     assert!(matches!(results[..], [Ok((0, (1, 7)))]), "{results:?}");
     assert_eq!(worker.log().words_after("stamping ").len(), 1, "it was executed once");
     let quiet = |name: &str, queues: &[palfrey_tests::Queue]| queues.iter().all(|q| q.name != name || q.is_empty());

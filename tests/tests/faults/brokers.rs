@@ -7,18 +7,17 @@ use fractal::{MandelbrotTile, Tile};
 use futures::{StreamExt, stream};
 use palfrey_host::{JobError, directive::*, queue::QueueError, task::Cause};
 use palfrey_rabbitmq::{Node, NodeOptions};
-use palfrey_tests::{Deployments, Scene, soon};
+use palfrey_tests::{FREE, Scene, soon};
 use probe_1::Stamp;
 use text::Concat;
 use tokio::time::interval;
 
-use crate::Cast;
+use crate::{Cast, patient};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing() {
     let scene = Scene::with_a_node(NodeOptions::new()).await;
     let cast = Cast::of(&scene, 2).await;
-    let deployments = Deployments::start(scene.program().await);
     cast.exact.reaches(1000).await;
     // In order at first: RabbitMQ writes down within a second or so that a quorum queue or a stream exists, and a node that
     // is killed before has forgotten it.
@@ -33,7 +32,6 @@ async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing
     seconds.tick().await;
     seconds.tick().await;
     scene.node(Node::restart).await;
-    assert!(deployments.end().await >= 4);
     cast.all_is_well(&scene).await;
 }
 
@@ -52,7 +50,7 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
         let waits = cast.say_again(waiting);
         let goes_on = cast.say_again(going_on);
         // Workers have results to send when the shortage begins, however long the command for it takes.
-        let options = JobOptions::default().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
+        let options = patient().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
         let endless = IndexedStream::from_stream(stream::iter(0_u64..)).options(options).map(&Stamp { work: 300_000 });
         let runtime = cast.runtime().clone();
         let working = tokio::spawn(async move { endless.run(&runtime).await.unwrap().for_each(async |_| {}).await });
@@ -70,7 +68,6 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_whose_queue_is_deleted_under_their_job_are_sent_again() {
     let scene = Scene::new();
-    scene.world().deploy(&["text", "probe-1"]).await;
     let rules = ["text/concat", "probe/stamp"].map(|operation| format!("before-execution/{operation}=pause@5"));
     let doomed = scene.start_worker(&[], &rules.join(",")).await;
     doomed.process.ready().await;
@@ -80,6 +77,18 @@ async fn tasks_whose_queue_is_deleted_under_their_job_are_sent_again() {
     scene.delete_queue("default").await;
     doomed.process.log().until(&["the queue of tasks was deleted; it is there again"]).await;
     doomed.kill().await;
+    cast.workers.push(scene.worker(&[]).await);
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_are_sent_while_their_queue_is_gone_make_it_again() {
+    let scene = Scene::new();
+    let mut cast = Cast::waiting(&scene, Vec::new(), 0).await;
+    // There is no worker that could do so.
+    scene.delete_queue("default").await;
+    cast.exact.give(FREE);
+    scene.until_queues("it is there again", |queues| queues.iter().any(|queue| queue.name == "default")).await;
     cast.workers.push(scene.worker(&[]).await);
     cast.all_is_well(&scene).await;
 }

@@ -16,19 +16,19 @@ use palfrey_host::{
     task::Cause,
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
-use palfrey_tests::{Remote, Scene, soon};
+use palfrey_tests::{FREE, Remote, Scene, soon};
 use probe_1::Stamp;
 use speaker::{PanicOn, Stubborn};
 use text::Concat;
 
-use crate::Cast;
+use crate::{Cast, patient};
 
 const TASKS: usize = 400;
 
 /// Many tasks of one element each, all of them sent at once.
 fn all_at_once() -> JobOptions {
     let (one, all) = (1.try_into().unwrap(), TASKS.try_into().unwrap());
-    JobOptions::default().batch_size(BatchSize::Fixed(one)).in_flight(all)
+    patient().batch_size(BatchSize::Fixed(one)).in_flight(all)
 }
 
 fn all_stamping(workers: &[Remote], at_least: usize) -> impl Future<Output = ()> + '_ {
@@ -42,22 +42,22 @@ fn all_stamping(workers: &[Remote], at_least: usize) -> impl Future<Output = ()>
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_and_no_others() {
     let scene = Scene::new();
-    scene.world().deploy(&["text", "probe-1", "speaker"]).await;
+    scene.world().deploy(&["speaker"]).await;
     let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug", "--prefetch", "30"];
     let mut workers = Vec::new();
     for _ in 0..3 {
         workers.push(scene.worker(&telling).await);
     }
-    let program = scene.program().await;
+    let mut cast = Cast::waiting(&scene, workers, 0).await;
 
     // Each is ended while every worker executes one of its tasks and holds others.
     for (round, ends_by_timeout) in [(1, false), (2, true)] {
         let options = all_at_once();
         let options = if ends_by_timeout { options.timeout(Duration::from_secs(5)) } else { options };
         let source = IndexedStream::from(vec![0_u64; TASKS]).options(options);
-        let results = source.map(&Stamp::ENDLESS).run(&program.runtime).await.unwrap();
+        let results = source.map(&Stamp::ENDLESS).run(cast.runtime()).await.unwrap();
         let mut job = tokio::spawn(results.into_values_sorted());
-        all_stamping(&workers, round).await;
+        all_stamping(&cast.workers, round).await;
         if ends_by_timeout {
             let error = soon(&mut job).await.unwrap().unwrap_err();
             assert!(matches!(error, JobError::Timeout { .. }), "{error}");
@@ -67,7 +67,7 @@ async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_a
             assert!(soon(&mut job).await.unwrap_err().is_cancelled());
             assert!(before.elapsed() < Duration::from_secs(5), "the program does not wait for its workers");
         }
-        for worker in &workers {
+        for worker in &cast.workers {
             let told = ["a job was terminated", "stopped="];
             worker.process.log().until_it("stopped", |log| log.count(&told) >= round).await;
             assert_eq!(worker.process.log().count(&["stamping"]), round, "what was queued is not executed");
@@ -75,9 +75,9 @@ async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_a
     }
 
     // Others go on beside a job that fails.
-    let cast = Cast::with(&scene, workers).await;
+    cast.exact.give(FREE);
     let source = IndexedStream::from(0..TASKS as u64).options(all_at_once());
-    let results = source.map(&PanicOn(7)).run(&program.runtime).await.unwrap();
+    let results = source.map(&PanicOn(7)).run(cast.runtime()).await.unwrap();
     let error = soon(results.into_values_sorted()).await.unwrap_err();
     assert_eq!(error.execution().unwrap().element, Some(7));
     cast.all_is_well(&scene).await;
@@ -88,7 +88,7 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
     const RETRIES: u32 = 4;
     let scene = Scene::new();
     scene.world().deploy(&["speaker"]).await;
-    let program = scene.program().await;
+    let mut cast = Cast::waiting(&scene, Vec::new(), 0).await;
     let duration = Duration::from_millis(20);
     let strategies = [
         RetryStrategy::Immediate { max_retries: RETRIES },
@@ -100,7 +100,7 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
         // third comes again, and the second may if its ack was under way.
         let doomed = scene.start_worker(&[], "before-result/speaker/stubborn=pause@3").await;
         let stubborn = Stubborn { retry, exhausted: FatalStrategy::Terminate };
-        let (runtime, again) = (program.runtime.clone(), stubborn.clone());
+        let (runtime, again) = (cast.runtime().clone(), stubborn.clone());
         let job = tokio::spawn(async move { Literal::new(99).map(&again).run(&runtime).await });
         doomed.process.log().until(&["the task goes no further"]).await;
         doomed.kill().await;
@@ -113,11 +113,11 @@ async fn each_strategy_retries_as_often_as_it_says_and_no_death_restarts_the_cou
         let last = Literal::new(u64::from(RETRIES)).map(&stubborn);
         heir.kill().await;
         let _fresh = scene.worker(&[]).await;
-        assert_eq!(soon(last.run(&program.runtime)).await.unwrap(), u64::from(RETRIES));
+        assert_eq!(soon(last.run(cast.runtime())).await.unwrap(), u64::from(RETRIES));
     }
     // The last worker was killed with its result out, and its task perhaps not acknowledged.
-    let _cleaner = scene.worker(&[]).await;
-    scene.is_clean([]).await;
+    cast.workers.push(scene.worker(&[]).await);
+    cast.all_is_well(&scene).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +127,7 @@ async fn an_endless_source_is_read_no_further_than_a_slow_reader_and_the_tasks_i
     let taken = Arc::new(AtomicU64::new(0));
     let counting = taken.clone();
     let endless = stream::iter(0_u64..).inspect(move |_| _ = counting.fetch_add(1, Ordering::Relaxed));
-    let options = JobOptions::default().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
+    let options = patient().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
     let source = IndexedStream::from_stream(endless).options(options.in_flight(20.try_into().unwrap()));
     let mut results = source.map(&Stamp::QUICK).run(cast.runtime()).await.unwrap();
     for read in 1..=500_u64 {

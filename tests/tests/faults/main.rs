@@ -14,34 +14,55 @@ use std::sync::Arc;
 
 use futures::future::select_all;
 use palfrey_host::Runtime;
-use palfrey_tests::{Exact, Program, Remote, Scene};
+use palfrey_host::directive::JobOptions;
+use palfrey_tests::{Deployments, Exact, FREE, Program, Remote, Scene};
 
-/// A job under way on workers, with another program's deployments beside it.
+/// Jobs under way on workers, while somebody deploys, rolls back and undeploys.
 struct Cast {
     workers: Vec<Remote>,
     program: Program,
     exact: Exact,
+    deployments: Deployments,
+}
+
+/// Workers that take tasks.
+async fn hired(scene: &Scene, workers: usize) -> Vec<Remote> {
+    let mut hired = Vec::new();
+    for _ in 0..workers {
+        hired.push(scene.start_worker(&[], "").await);
+    }
+    for worker in &hired {
+        worker.process.ready().await;
+    }
+    hired
+}
+
+/// For jobs on `probe`: one that begins in a moment without it waits for the next deployment.
+fn patient() -> JobOptions {
+    JobOptions::default().wait_for_plugins()
 }
 
 impl Cast {
     /// Some workers, and jobs that have got going.
     async fn of(scene: &Scene, workers: usize) -> Self {
-        scene.world().deploy(&["text", "probe-1"]).await;
-        let mut hired = Vec::new();
-        for _ in 0..workers {
-            hired.push(scene.start_worker(&[], "").await);
-        }
-        for worker in &hired {
-            worker.process.ready().await;
-        }
+        let hired = hired(scene, workers).await;
         Self::with(scene, hired).await
     }
 
-    /// These workers, which may not be ready. What the jobs need is deployed.
+    /// These workers, which may not be ready, and jobs that have got going.
     async fn with(scene: &Scene, workers: Vec<Remote>) -> Self {
+        let mut cast = Self::waiting(scene, workers, 0).await;
+        cast.exact.give(FREE);
+        cast
+    }
+
+    /// These workers, and jobs that have not been given anything to do. With it comes so much work.
+    async fn waiting(scene: &Scene, workers: Vec<Remote>, work: u64) -> Self {
+        scene.world().deploy(&["text", "probe-1"]).await;
         let program = scene.program().await;
-        let exact = Exact::start(&program.runtime, 1);
-        Self { workers, program, exact }
+        let exact = Exact::start_without_elements(&program.runtime, 1, work).await;
+        let deployments = Deployments::start(scene.program().await);
+        Self { workers, program, exact, deployments }
     }
 
     fn runtime(&self) -> &Arc<Runtime> {
@@ -61,7 +82,10 @@ impl Cast {
 
     /// The jobs end well, and nothing is left of them.
     async fn all_is_well(self, scene: &Scene) {
-        self.exact.finish().await;
-        scene.is_clean(&self.workers).await;
+        let Self { workers, program, exact, deployments } = self;
+        exact.finish().await;
+        deployments.end().await;
+        program.close().await;
+        scene.is_clean(&workers).await;
     }
 }

@@ -1,17 +1,16 @@
 //! Workers and programs die, stop and leave.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use palfrey_host::queue::{Connection, QueueKind, QueueSpec};
-use palfrey_tests::{Conduct, Deployments, ELEMENTS, Exact, FREE, Log, Scene, soon};
+use palfrey_host::task::RoutingKey;
+use palfrey_tests::{Conduct, ELEMENTS, Exact, FREE, Log, Scene, soon};
+use tokio::time::interval;
 
-use crate::Cast;
+use crate::{Cast, hired};
 
-/// A worker that is killed at a moment which a failpoint makes certain, in both jobs, while somebody deploys.
+/// A worker that is killed at a moment which a failpoint makes certain, in both jobs.
 async fn killed_at(moment: &str) {
     let scene = Scene::new();
-    scene.world().deploy(&["text", "probe-1"]).await;
-    // The fold is the same in every job; the map of this one is not that of the deployments' jobs.
     let rules = format!("{moment}/text/concat=pause@7,{moment}/probe/stamp=pause@5");
     let doomed = scene.start_worker(&["--slots", "2"], &rules).await;
     doomed.process.ready().await;
@@ -19,11 +18,8 @@ async fn killed_at(moment: &str) {
     for operation in ["text/concat", "probe/stamp"] {
         doomed.process.log().until(&["the task goes no further", operation]).await;
     }
-    let deployments = Deployments::start(scene.program().await);
     doomed.kill().await;
     cast.workers.push(scene.worker(&[]).await);
-    cast.exact.reaches(FREE).await;
-    assert!(deployments.end().await >= 4);
     cast.all_is_well(&scene).await;
 }
 
@@ -68,7 +64,14 @@ async fn what_a_worker_does_late_that_was_taken_for_dead_does_no_harm() {
     let mut cast = Cast::of(&scene, 2).await;
     cast.exact.reaches(1000).await;
     cast.workers[0].process.signal("STOP");
-    // That takes what the stopped worker holds: the broker gives it to the other one when it misses the heartbeats.
+    // When it misses the heartbeats, the broker gives what it holds to the other one.
+    let taken_for_dead = async {
+        let mut looks = interval(Duration::from_millis(250));
+        while cast.runtime().task_channel().status().await.unwrap().consumers > 1 {
+            looks.tick().await;
+        }
+    };
+    soon(taken_for_dead).await;
     cast.exact.reaches(FREE).await;
     cast.workers[0].process.signal("CONT");
     cast.workers[0].process.log().until(&["connected to the broker again"]).await;
@@ -78,7 +81,6 @@ async fn what_a_worker_does_late_that_was_taken_for_dead_does_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_executed_twice() {
     let scene = Scene::new();
-    scene.world().deploy(&["text", "probe-1"]).await;
     let telling = ["--log", "info,palfrey_host::plugin=debug"];
     let (mut leaving, staying) = (scene.worker(&telling).await, scene.worker(&telling).await);
     let mut cast = Cast::with(&scene, Vec::new()).await;
@@ -98,45 +100,42 @@ async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_exe
 #[tokio::test(flavor = "multi_thread")]
 async fn the_endless_tasks_of_a_program_that_is_killed_are_stopped_and_those_of_others_go_on() {
     let scene = Scene::new();
-    scene.world().deploy(&["text", "probe-1"]).await;
     let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"];
     let workers = vec![scene.worker(&telling).await, scene.worker(&telling).await];
+    scene.world().deploy(&["text", "probe-1"]).await;
     let gone = scene.endless_program().await;
     // Both have begun with it, and the rest of it waits.
     for worker in &workers {
         worker.process.log().until(&["stamping 0"]).await;
     }
     let job = workers[0].process.log().words_after("task{job=").pop().unwrap();
+    let cast = Cast::waiting(&scene, workers, 0).await;
     gone.kill().await;
     // The broker does so after a minute, which is not waited for here.
-    let broker = scene.world().connection().await;
-    soon(broker.delete(&QueueSpec::new(job, QueueKind::Lease))).await.unwrap();
-    for worker in &workers {
+    scene.delete_queue(RoutingKey::from(job).channel()).await;
+    for worker in &cast.workers {
         let stopped = |log: &Log| log.has(&["a job was terminated"]) || log.has(&["nobody can receive the results"]);
         worker.process.log().until_it("its task is stopped", stopped).await;
     }
     let stamped = |log: &Log| log.count(&["stamping 0"]);
-    let before: Vec<_> = workers.iter().map(|worker| stamped(worker.process.log())).collect();
+    let before: Vec<_> = cast.workers.iter().map(|worker| stamped(worker.process.log())).collect();
     assert_eq!(before, [1, 1], "what was queued is not executed");
-    let cast = Cast::with(&scene, workers).await;
     cast.all_is_well(&scene).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_jump_a_day_to_and_fro_on_one_machine_change_nothing() {
     let scene = Scene::new();
-    scene.world().deploy(&["text", "probe-1"]).await;
     let confused = scene.with_jumping_clocks();
     let worker = confused.worker(&[]).await;
     let log = worker.process.log().clone();
     let cast = Cast::with(&scene, vec![worker, scene.worker(&[]).await]).await;
     cast.exact.reaches(1000).await;
-    confused.world().deploy(&["probe-2"]).await;
     // Until it has, as far as it knows, worked on two days.
     let two_days = async {
         while log.days().len() < 2 {
-            confused.world().done(&["rollback", "probe"]).await;
-            confused.world().deploy(&["probe-2"]).await;
+            confused.world().deploy(&["arith"]).await;
+            confused.world().done(&["undeploy", "arith"]).await;
         }
     };
     soon(two_days).await;
@@ -146,25 +145,20 @@ async fn clocks_that_jump_a_day_to_and_fro_on_one_machine_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_jobs_of_a_program_that_is_gone_end_and_those_of_others_are_not_disturbed() {
     let scene = Scene::new();
-    let cast = Cast::of(&scene, 2).await;
-    let leases = async || {
-        let queues = scene.queues().await.into_iter().filter(|queue| !queue.is_lasting());
-        queues.map(|queue| queue.name).collect::<HashSet<_>>()
-    };
-    let others = leases().await;
+    let workers = hired(&scene, 2).await;
+    scene.world().deploy(&["text", "probe-1"]).await;
     let gone = scene.program().await;
-    let abandoned = Exact::start(&gone.runtime, 1);
+    let abandoned = Exact::start(&gone.runtime, 1).await;
+    let leases: Vec<_> = scene.queues().await.into_iter().filter(|queue| !queue.is_lasting()).collect();
+    assert_eq!(leases.len(), 1, "that of its jobs: {leases:?}");
+    let cast = Cast::with(&scene, workers).await;
     abandoned.reaches(500).await;
     // As if its machine lost its power: it says goodbye to nobody.
     gone.network.conduct(Conduct::Refuse);
     gone.network.cut();
     drop((abandoned, gone));
     cast.exact.reaches(FREE).await;
-    let left: Vec<_> = leases().await.difference(&others).cloned().collect();
-    assert_eq!(left.len(), 1, "that of its jobs: {left:?}");
-    // The broker does so after a minute, which is not waited for here.
-    for lease in left {
-        scene.delete_queue(&lease).await;
-    }
+    // It is there. The broker deletes it after a minute, which is not waited for here.
+    scene.delete_queue(&leases[0].name).await;
     cast.all_is_well(&scene).await;
 }

@@ -73,20 +73,13 @@ impl Receiver {
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
         loop {
             let (link, connection) = (self.link.clone(), subscription.connection.clone());
-            let ended = tokio::select! {
-                biased;
-                ended = self.hand_over(&mut subscription, &deliveries) => ended,
-                () = link.lost(&connection) => End::Lost,
-            };
-            match ended {
+            let ended = link.unless_lost(&connection, self.hand_over(&mut subscription, &deliveries)).await;
+            match ended.unwrap_or(End::Lost) {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
                 End::Unwanted if self.spec.kind == QueueKind::Log => return,
                 End::Unwanted => {
-                    return tokio::select! {
-                        biased;
-                        () = subscription.end() => {}
-                        () = link.lost(&connection) => {}
-                    };
+                    link.unless_lost(&connection, subscription.end()).await;
+                    return;
                 }
                 End::Lost => drop(subscription),
             }
@@ -302,13 +295,9 @@ impl Held {
 
     /// Waits until the channel has taken the frame, or is gone.
     async fn settled(&self, answer: impl Future<Output = lapin::Result<bool>>) -> Result<(), QueueError> {
-        tokio::select! {
-            biased;
-            answer = answer => match answer {
-                Ok(true) => Ok(()),
-                Ok(false) | Err(_) => Err(QueueError::Stale),
-            },
-            () = self.link.lost(&self.connection) => Err(QueueError::Stale),
+        match self.link.unless_lost(&self.connection, answer).await {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false) | Err(_)) | None => Err(QueueError::Stale),
         }
     }
 
@@ -373,5 +362,31 @@ impl Drop for Held {
             // The first poll hands the frame to the connection; nobody has to wait until it is written.
             acker.nack(give_back()).now_or_never();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::{Amqp, AmqpOptions, Handle};
+    use crate::queue::{Connection as _, QueueError, QueueKind, QueueSpec};
+
+    #[tokio::test]
+    async fn nothing_waits_for_an_acknowledgement_on_a_connection_that_is_lost() {
+        let broker = Amqp::connect(&palfrey_rabbitmq::shared_uri().unwrap(), AmqpOptions::default()).await.unwrap();
+        let spec = QueueSpec::new(Uuid::new_v4().to_string(), QueueKind::Lease);
+        let queue = broker.declare(&spec).await.unwrap();
+        queue.publisher().await.unwrap().publish("held".into()).await.unwrap();
+        let handle = Handle { shared: broker.shared.clone(), spec };
+        let mut received = handle.receiver(1).start().await.unwrap();
+        let held = received.recv().await.unwrap().held.unwrap();
+        // The client library never answers, as it does when the frame goes out at the very moment of the loss.
+        let settling = held.settled(std::future::pending());
+        let lost = async { held.connection.close(200, "lost".into()).await.unwrap() };
+        let both = futures::future::join(settling, lost);
+        let (settled, ()) = tokio::time::timeout(super::CHECK * 6, both).await.expect("it does not wait");
+        assert!(matches!(settled, Err(QueueError::Stale)));
+        broker.close().await.unwrap();
     }
 }

@@ -85,12 +85,21 @@ impl Link {
         }
     }
 
-    /// Waits until a connection is not the current one any more. Whoever waits for an answer on it waits for this as well:
-    /// what is sent at the moment of a loss may never be answered, not even by an error.
-    pub(super) async fn lost(&self, connection: &Arc<lapin::Connection>) {
+    /// Waits for an answer on a connection. `None` if that is not the current one any more: what is sent at the moment of a loss
+    /// may never be answered, not even by an error.
+    pub(super) async fn unless_lost<T>(
+        &self,
+        connection: &Arc<lapin::Connection>,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
         let is_other = |state: &State| !matches!(state, State::Up(current) if Arc::ptr_eq(current, connection));
-        // An error means that the supervisor is gone, and the connection with it.
-        self.state.clone().wait_for(is_other).await.ok();
+        let mut state = self.state.clone();
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            // An error means that the supervisor is gone, and the connection with it.
+            _ = state.wait_for(is_other) => None,
+        }
     }
 
     /// How the connection is just now.
@@ -149,12 +158,7 @@ impl Link {
                     Err(Err(_)) => std::future::pending().await,
                 }
             };
-            let attempted = tokio::select! {
-                biased;
-                attempted = attempt => Some(attempted),
-                () = self.lost(&connection) => None,
-            };
-            let error = match attempted {
+            let error = match self.unless_lost(&connection, attempt).await {
                 Some(Ok(done)) => return Ok((done, connection)),
                 Some(Err(error)) => error,
                 None => {

@@ -119,12 +119,8 @@ impl Driver {
             match opened.await {
                 Ok((channel, connection)) => {
                     let link = self.link.clone();
-                    let ended = tokio::select! {
-                        biased;
-                        ended = self.drive(&channel) => ended,
-                        () = link.lost(&connection) => None,
-                    };
-                    if let Some(error) = ended {
+                    let ended = link.unless_lost(&connection, self.drive(&channel)).await;
+                    if let Some(error) = ended.flatten() {
                         self.give_up_if_final(&error);
                     }
                 }

@@ -54,21 +54,19 @@ impl Theatre {
 
     pub(crate) async fn begin(&self, deploys: bool) -> Act {
         let program = self.scene.program().await;
-        let mut exact = Exact::start_without_elements(&program.runtime, 1, WORK);
-        exact.give(100);
-        // Both jobs have to have begun before the version that they are to use is replaced.
-        exact.reaches(100).await;
+        let exact = Exact::start_without_elements(&program.runtime, 1, WORK).await;
         let deployments = if deploys { Some(Deployments::start(self.scene.program().await)) } else { None };
         Act { program, exact, share: 0, deployments }
     }
 
     pub(crate) async fn end(&mut self, act: Act) {
-        let Act { program: _program, exact, deployments, .. } = act;
+        let Act { program, exact, deployments, .. } = act;
         if let Some(deployments) = deployments {
             deployments.end().await;
         }
         self.replace_the_dead().await;
         exact.finish().await;
+        program.close().await;
         self.replace_the_dead().await;
         self.scene.is_clean(&self.workers).await;
     }
@@ -164,7 +162,7 @@ impl Theatre {
     /// Another program with jobs under way.
     async fn bystander(&self) -> (Program, Exact) {
         let program = self.scene.program().await;
-        let exact = Exact::start(&program.runtime, 1);
+        let exact = Exact::start(&program.runtime, 1).await;
         pass(Duration::from_millis(500)).await;
         (program, exact)
     }
