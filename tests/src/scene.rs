@@ -153,9 +153,12 @@ impl Scene {
     /// # Panics
     /// If the broker does not tell.
     pub async fn queues(&self) -> Vec<Queue> {
-        let columns = ["name", "messages_ready", "messages_unacknowledged"];
-        let listed = self.ctl("list_queues", &[&["--no-table-headers"], &columns[..]].concat()).await;
-        listed.lines().map(Queue::parse).collect()
+        let listed = self.evaluate(
+            "[io:format(\"~s\\t~p\\t~p~n\", [Name, Ready, Unacked]) || \
+             [{name, {resource, _, queue, Name}}, {messages_ready, Ready}, {messages_unacknowledged, Unacked}] <- \
+             rabbit_amqqueue:info_all(V, [name, messages_ready, messages_unacknowledged])], ok",
+        );
+        listed.await.lines().map(Queue::parse).collect()
     }
 
     /// Deletes a queue, whoever uses it.
@@ -163,17 +166,20 @@ impl Scene {
     /// # Panics
     /// If the broker does not.
     pub async fn delete_queue(&self, name: &str) {
-        self.ctl("delete_queue", &[name]).await;
+        self.evaluate(&format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup({{resource, V, queue, <<\"{name}\">>}}), \
+             {{ok, _}} = rabbit_amqqueue:delete(Q, false, false, <<\"a test\">>), ok"
+        ))
+        .await;
     }
 
-    /// Runs `rabbitmqctl` in the virtual host.
-    async fn ctl(&self, command: &str, arguments: &[&str]) -> String {
+    /// Evaluates an Erlang expression in the broker, with the virtual host as `V`.
+    async fn evaluate(&self, expression: &str) -> String {
         let uri = self.world.uri().to_owned();
         let vhost = uri.rsplit_once('/').expect("it names a virtual host").1.replace("%2f", "/");
-        let all = [command, "--vhost", &vhost].into_iter().chain(arguments.iter().copied());
-        let all: Vec<_> = all.map(str::to_owned).collect();
-        let run = move || palfrey_rabbitmq::ctl_at(&uri, all.iter().map(String::as_str));
-        let done = tokio::task::spawn_blocking(run).await.expect("it does not panic");
+        let expression = format!("V = <<\"{vhost}\">>, {expression}");
+        let evaluate = move || palfrey_rabbitmq::evaluate_at(&uri, &expression);
+        let done = tokio::task::spawn_blocking(evaluate).await.expect("it does not panic");
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -182,8 +188,7 @@ impl Scene {
     /// # Panics
     /// If that takes too long.
     pub async fn until_queues(&self, expected: &str, condition: impl Fn(&[Queue]) -> bool) {
-        // Each look takes a process a second of work: not more often than this.
-        let mut looks = tokio::time::interval(Duration::from_millis(500));
+        let mut looks = tokio::time::interval(Duration::from_millis(100));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let last_look = Instant::now() + EXPIRY;
         loop {

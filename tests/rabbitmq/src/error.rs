@@ -37,8 +37,16 @@ pub enum NodeError {
     #[error("node `{0}` does not run: start it again first")]
     NotRunning(String),
     /// Nobody knows where the node of a URI is.
-    #[error("no node that was started here has this URI: `rabbitmqctl` cannot be told which one is meant")]
+    #[error("no node that was started here has this URI")]
     Unknown,
+    /// An expression failed, or its value was not `ok`.
+    #[error("evaluating `{expression}` failed: {message}")]
+    Evaluate {
+        /// What was to be evaluated.
+        expression: String,
+        /// What came of it.
+        message: String,
+    },
     /// `rabbitmqctl` failed.
     #[error("`rabbitmqctl {arguments}` failed: {message}")]
     Ctl {

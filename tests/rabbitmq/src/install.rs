@@ -16,14 +16,23 @@ pub(crate) struct Install {
     pub(crate) server: PathBuf,
     pub(crate) ctl: PathBuf,
     pub(crate) epmd: PathBuf,
+    pub(crate) erl_call: PathBuf,
 }
 
 impl Install {
     pub(crate) fn find() -> Result<Self, NodeError> {
+        let epmd = in_path("epmd").ok_or(NodeError::Missing("epmd"))?;
         Ok(Self {
             server: script("rabbitmq-server").ok_or(NodeError::Missing("rabbitmq-server"))?,
             ctl: script("rabbitmqctl").ok_or(NodeError::Missing("rabbitmqctl"))?,
-            epmd: in_path("epmd").ok_or(NodeError::Missing("epmd"))?,
+            // Erlang keeps it beside `epmd`, and leads the search path to that alone.
+            erl_call: epmd
+                .canonicalize()
+                .ok()
+                .map(|epmd| epmd.with_file_name("erl_call"))
+                .filter(|file| file.is_file())
+                .ok_or(NodeError::Missing("erl_call"))?,
+            epmd,
         })
     }
 }

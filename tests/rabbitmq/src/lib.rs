@@ -115,6 +115,31 @@ impl NodeOptions {
     }
 }
 
+/// What a node can be short of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Memory, of which it may use a fraction.
+    Memory,
+    /// Free space on the disk.
+    Disk,
+}
+
+impl Resource {
+    fn more_than_there_is(self) -> &'static str {
+        match self {
+            Self::Memory => "vm_memory_monitor:set_vm_memory_high_watermark(0.0001)",
+            Self::Disk => "rabbit_disk_monitor:set_disk_free_limit(\"1000TB\")",
+        }
+    }
+
+    fn little(self) -> &'static str {
+        match self {
+            Self::Memory => "vm_memory_monitor:set_vm_memory_high_watermark(0.9)",
+            Self::Disk => "rabbit_disk_monitor:set_disk_free_limit(\"50MB\")",
+        }
+    }
+}
+
 /// A RabbitMQ node of one's own. Dropping it stops it and removes its data.
 ///
 /// ```no_run
@@ -204,10 +229,35 @@ impl Node {
         self.site.ctl(arguments)
     }
 
-    /// Makes a virtual host that its user may use, and returns its URI. Takes about a second.
+    /// Evaluates an Erlang expression in the node, and returns what it printed. Its value has to be `ok`. Takes
+    /// milliseconds, where [`ctl`](Self::ctl) starts an Erlang of its own.
     ///
     /// # Errors
-    /// If `rabbitmqctl` fails.
+    /// If the node cannot be reached, or the expression fails or has another value, with what was said.
+    pub fn evaluate(&self, expression: &str) -> Result<String, NodeError> {
+        self.site.evaluate(expression)
+    }
+
+    /// Makes the node believe that it is short of something: it takes no more messages, and lets publishers wait.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn raise_alarm(&self, of: Resource) -> Result<(), NodeError> {
+        self.evaluate(of.more_than_there_is()).map(drop)
+    }
+
+    /// Ends what [`raise_alarm`](Self::raise_alarm) began.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn clear_alarm(&self, of: Resource) -> Result<(), NodeError> {
+        self.evaluate(of.little()).map(drop)
+    }
+
+    /// Makes a virtual host that its user may use, and returns its URI.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
     pub fn add_vhost(&self, name: &str) -> Result<String, NodeError> {
         self.site.add_vhost(name)
     }
@@ -266,15 +316,15 @@ pub fn shared_vhost() -> Result<String, NodeError> {
     }
 }
 
-/// Runs `rabbitmqctl` against the node of a URI, one that this package started in its usual folder, be it in another process.
-/// Returns what it printed.
+/// Evaluates an Erlang expression in the node of a URI, one that this package started in its usual folder, be it in another
+/// process. Returns what it printed.
 ///
 /// # Errors
-/// [`NodeError::Unknown`] if there is no such node, and as [`Node::ctl`].
-pub fn ctl_at<'a>(uri: &str, arguments: impl IntoIterator<Item = &'a str>) -> Result<String, NodeError> {
+/// [`NodeError::Unknown`] if there is no such node, and as [`Node::evaluate`].
+pub fn evaluate_at(uri: &str, expression: &str) -> Result<String, NodeError> {
     let broker = uri.rsplit_once('/').map_or(uri, |(broker, _)| broker);
     let site = Site::find(&default_folder(), &format!("{broker}/%2f"))?;
-    site.ok_or(NodeError::Unknown)?.ctl(arguments)
+    site.ok_or(NodeError::Unknown)?.evaluate(expression)
 }
 
 /// Does something with the node that this process shares, and starts it for that.

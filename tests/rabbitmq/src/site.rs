@@ -2,9 +2,10 @@
 
 use std::{
     env, fmt, fs,
+    io::Write,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::{NodeError, install::Install};
@@ -61,13 +62,32 @@ impl Site {
         Err(NodeError::Ctl { arguments: arguments.join(" "), message })
     }
 
+    pub(crate) fn evaluate(&self, expression: &str) -> Result<String, NodeError> {
+        const DONE: &str = "{ok, ok}";
+
+        let mut command = Command::new(&self.install.erl_call);
+        self.environment(&mut command);
+        let address = format!("127.0.0.1:{}", self.ports.distribution);
+        command.args(["-address", &address, "-fetch_stdout", "-e"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(NodeError::io("run erl_call"))?;
+        if let Some(mut input) = child.stdin.take() {
+            // It fails if it ends without reading, and then it says why.
+            writeln!(input, "{expression}.").ok();
+        }
+        let output = child.wait_with_output().map_err(NodeError::io("run erl_call"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        said.strip_suffix(DONE).map(str::to_owned).ok_or_else(|| NodeError::Evaluate {
+            expression: expression.to_owned(),
+            message: format!("{said}{}", String::from_utf8_lossy(&output.stderr)),
+        })
+    }
+
     pub(crate) fn add_vhost(&self, name: &str) -> Result<String, NodeError> {
-        // Both at once: starting `rabbitmqctl` takes longer than what it does.
-        let expression = format!(
+        self.evaluate(&format!(
             "V = <<\"{name}\">>, A = <<\".*\">>, By = <<\"{USER}\">>, ok = rabbit_vhost:add(V, By), \
-             ok = rabbit_auth_backend_internal:set_permissions(By, V, A, A, A, By)."
-        );
-        self.ctl(["eval", &expression])?;
+             rabbit_auth_backend_internal:set_permissions(By, V, A, A, A, By)"
+        ))?;
         Ok(self.uri(name))
     }
 

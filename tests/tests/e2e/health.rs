@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use palfrey_host::directive::*;
-use palfrey_rabbitmq::{Node, NodeError};
+use palfrey_rabbitmq::{Node, NodeError, Resource};
 use palfrey_tests::{Worker, World, soon};
 use probe_1::Stamp;
 use serde_json::Value;
@@ -89,12 +89,10 @@ async fn a_worker_is_ready_as_long_as_its_broker_is_of_use_and_alive_all_the_tim
     let results = source.map(&Stamp { work: 200_000_000 }).run(&runtime).await.unwrap();
     let job = tokio::spawn(results.try_collect::<Vec<_>>());
     worker.log().until(&["stamping"]).await;
-    let watermark =
-        |fraction: &'static str| move |node: &Node| node.ctl(["set_vm_memory_high_watermark", fraction]).map(drop);
-    during(&node, watermark("0.0001")).await;
+    during(&node, |node| node.raise_alarm(Resource::Memory)).await;
     probes.until(503, "broker", "alarm").await;
     let before = *done.borrow_and_update();
-    during(&node, watermark("0.9")).await;
+    during(&node, |node| node.clear_alarm(Resource::Memory)).await;
     probes.until(200, "broker", "ok").await;
     soon(done.wait_for(|&done| done > before)).await.unwrap();
     job.abort();

@@ -2,8 +2,7 @@
 
 use std::{fs, path::Path};
 
-use palfrey_rabbitmq::Node;
-use palfrey_tests::{Ran, World, component};
+use palfrey_tests::{Proxy, Ran, World, component};
 
 /// Long enough that nothing else looks like it.
 const PASSWORD: &str = "distinctive-hunter2-Zq8vXk";
@@ -30,24 +29,26 @@ fn processes(file: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_and_keys_are_shown_by_nothing() {
-    let node = tokio::task::spawn_blocking(|| {
-        let node = Node::start().unwrap();
-        node.ctl(["add_user", "carol", PASSWORD]).unwrap();
-        node.ctl(["set_permissions", "carol", ".*", ".*", ".*"]).unwrap();
-        node
-    });
-    let node = std::sync::Arc::new(node.await.unwrap());
+    let shared = World::new();
+    let (_, vhost) = shared.uri().rsplit_once('/').unwrap();
+    let add_user = format!(
+        "U = <<\"carol\">>, A = <<\".*\">>, ok = rabbit_auth_backend_internal:add_user(U, <<\"{PASSWORD}\">>, U), \
+         rabbit_auth_backend_internal:set_permissions(U, <<\"{vhost}\">>, A, A, A, U)"
+    );
+    palfrey_rabbitmq::evaluate_at(shared.uri(), &add_user).unwrap();
+    let network = Proxy::to(shared.uri()).await;
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &[u8]| {
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let port = node.port();
+    let place = network.uri().rsplit_once('@').unwrap().1.to_owned();
+    let (address, _) = place.split_once('/').unwrap();
     let password = write("password", format!("{PASSWORD}\n").as_bytes());
-    let uri = write("uri", format!("amqp://carol:{PASSWORD}@127.0.0.1:{port}/%2f\n").as_bytes());
+    let uri = write("uri", format!("amqp://carol:{PASSWORD}@{place}\n").as_bytes());
     let (by_password, by_uri) = (["--amqp-password-file", &*password], ["--amqp-uri-file", &*uri]);
-    let world = World::at(format!("amqp://carol@127.0.0.1:{port}/%2f"));
+    let world = World::at(format!("amqp://carol@{place}"));
     let arith = write("arith.wasm", &component("arith"));
 
     // Keys first: what is signed is deployed below.
@@ -79,10 +80,10 @@ async fn passwords_and_keys_are_shown_by_nothing() {
 
     // And it fails, in all the ways that have something to say of the connection.
     let at = |place: &str| World::at(format!("amqp://{place}"));
-    run(&[&["plugins"], &by_password[..]].concat(), &at(&format!("nobody@127.0.0.1:{port}/%2f")), 3).await;
-    run(&[&["plugins"], &by_password[..]].concat(), &at(&format!("carol@127.0.0.1:{port}/nowhere")), 3).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &at(&format!("nobody@{place}")), 3).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &at(&format!("carol@{address}/nowhere")), 3).await;
     run(&[&["plugins"], &by_password[..]].concat(), &at("carol@127.0.0.1:1/%2f"), 3).await;
-    run(&[&["plugins"], &by_password[..]].concat(), &World::at(format!("amqps://carol@127.0.0.1:{port}/%2f")), 3).await;
+    run(&[&["plugins"], &by_password[..]].concat(), &World::at(format!("amqps://carol@{place}")), 3).await;
     for text in [PASSWORD.to_owned(), format!("amqp:{PASSWORD}"), format!("http://carol:{PASSWORD}@host/")] {
         let broken = write("broken", text.as_bytes());
         run(&["plugins", "--amqp-uri-file", &broken], &world, 2).await;
@@ -93,13 +94,7 @@ async fn passwords_and_keys_are_shown_by_nothing() {
     run(&["plugins", "--amqp-password-file", &binary], &world, 2).await;
 
     // The connection is lost, and comes back.
-    let broker = node.clone();
-    tokio::task::spawn_blocking(move || {
-        broker.kill().unwrap();
-        broker.restart().unwrap();
-    })
-    .await
-    .unwrap();
+    network.cut();
     worker.log().until(&["connected to the broker again"]).await;
     said.push(("the worker".to_owned(), worker.log().to_string()));
 

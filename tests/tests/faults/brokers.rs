@@ -6,7 +6,7 @@ use std::time::Duration;
 use fractal::{MandelbrotTile, Tile};
 use futures::{StreamExt, stream};
 use palfrey_host::{JobError, directive::*, queue::QueueError, task::Cause};
-use palfrey_rabbitmq::{Node, NodeOptions};
+use palfrey_rabbitmq::{Node, NodeOptions, Resource};
 use palfrey_tests::{FREE, Scene, soon};
 use probe_1::Stamp;
 use text::Concat;
@@ -39,25 +39,23 @@ async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing
 async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk() {
     let scene = Scene::with_a_node(NodeOptions::new()).await;
     let cast = Cast::of(&scene, 2).await;
-    let shortages = [
-        (["set_vm_memory_high_watermark", "0.0001"], ["set_vm_memory_high_watermark", "0.9"]),
-        (["set_disk_free_limit", "1000GB"], ["set_disk_free_limit", "50MB"]),
-    ];
+    let shortages = [Resource::Memory, Resource::Disk];
     let (waiting, going_on) =
         ("the broker takes no messages for now; publishers wait", "the broker takes messages again");
-    for (alarm, relief) in shortages {
+    for resource in shortages {
         // The broker tells those who publish, and only a worker that holds a task does.
         let waits = cast.say_again(waiting);
         let goes_on = cast.say_again(going_on);
         // Workers have results to send when the shortage begins, however long the command for it takes.
         let options = patient().batch_size(BatchSize::Fixed(10.try_into().unwrap()));
         let endless = IndexedStream::from_stream(stream::iter(0_u64..)).options(options).map(&Stamp { work: 300_000 });
-        let runtime = cast.runtime().clone();
-        let working = tokio::spawn(async move { endless.run(&runtime).await.unwrap().for_each(async |_| {}).await });
-        scene.node(move |node| node.ctl(alarm)).await;
+        let mut results = endless.run(cast.runtime()).await.unwrap();
+        results.next().await.unwrap().unwrap();
+        let working = tokio::spawn(results.for_each(async |_| {}));
+        scene.node(move |node| node.raise_alarm(resource)).await;
         waits.await;
         working.abort();
-        scene.node(move |node| node.ctl(relief)).await;
+        scene.node(move |node| node.clear_alarm(resource)).await;
         goes_on.await;
     }
     // Once for each shortage, however much they have to send.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use palfrey_host::directive::*;
-use palfrey_rabbitmq::{Node, NodeOptions};
+use palfrey_rabbitmq::{Node, NodeOptions, Resource};
 use palfrey_tests::{Conduct, Deployments, Exact, FREE, Frame, Program, Proxy, Remote, Scene, soon};
 use text::{CharToString, Concat};
 use tokio::time::{Instant, sleep_until};
@@ -139,9 +139,9 @@ impl Theatre {
                 self.scene.node(Node::restart).await;
             }
             Fault::Alarm { time } => {
-                self.scene.node(|node| node.ctl(["set_vm_memory_high_watermark", "0.0001"])).await;
+                self.scene.node(|node| node.raise_alarm(Resource::Memory)).await;
                 pass(time).await;
-                self.scene.node(|node| node.ctl(["set_vm_memory_high_watermark", "0.9"])).await;
+                self.scene.node(|node| node.clear_alarm(Resource::Memory)).await;
             }
             Fault::Abandon => {
                 let (gone, jobs) = self.bystander().await;
