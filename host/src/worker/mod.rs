@@ -63,7 +63,7 @@ use futures::StreamExt;
 use palfrey_sdk::Serializer;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -347,7 +347,7 @@ impl WorkerRuntime {
             stages = self.stages(task) => stages,
         };
         match stages {
-            Ok(stages) => self.execute_stages(task, stages, cancel).await,
+            Ok(stages) => self.execute_stages(task, stages, cancel, None).await,
             Err(Unavailable { error, .. }) => (TaskOutcome::Failed(error), Duration::ZERO),
         }
     }
@@ -382,6 +382,7 @@ impl WorkerRuntime {
         task: &AnyTask,
         stages: Stages,
         cancel: &CancellationToken,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> (TaskOutcome, Duration) {
         let cancel = cancel.child_token();
         let _stop = cancel.clone().drop_guard();
@@ -392,6 +393,8 @@ impl WorkerRuntime {
                 let started = Instant::now();
                 let outcome =
                     if cancel.is_cancelled() { cancelled(&task) } else { executor::execute(&task, &stages, &cancel) };
+                // The next task may come before anybody has heard of this one.
+                drop(permit);
                 (outcome, started.elapsed())
             })
             .await

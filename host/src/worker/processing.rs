@@ -9,7 +9,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use tokio::{
-    sync::{Notify, SemaphorePermit},
+    sync::{Notify, OwnedSemaphorePermit},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -63,13 +63,13 @@ pub(super) struct Processing {
 }
 
 /// What a task executes on.
-pub(super) struct Slot<'a> {
-    permit: Option<SemaphorePermit<'a>>,
+pub(super) struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
     /// For so long.
     waited: Duration,
 }
 
-impl Slot<'_> {
+impl Slot {
     /// For whoever holds all of them.
     pub(super) fn none() -> Self {
         Self { permit: None, waited: Duration::ZERO }
@@ -118,7 +118,7 @@ impl Processing {
             biased;
             () = self.closing.cancelled() => return hand_back(running).await,
             () = running.cancel().cancelled() => return acknowledge(running).await,
-            slot = self.worker.slots.acquire() => slot,
+            slot = self.worker.slots.clone().acquire_owned() => slot,
             () = self.holding.surplus() => return hand_back(running).await,
         };
         let slot = Slot { permit: slot.ok(), waited: received.elapsed() };
@@ -259,7 +259,7 @@ impl Processing {
         task: &AnyTask,
         stages: Result<Stages, ExecutionError>,
         running: &RunningTask<'_>,
-        slot: Slot<'_>,
+        slot: Slot,
     ) -> End {
         let Slot { permit, waited } = slot;
         let work = async {
@@ -267,13 +267,15 @@ impl Processing {
             reached(Moment::BeforeExecution, task).await;
             let (outcome, execution) = match stages {
                 Ok(stages) => {
-                    let executed = self.worker.execute_stages(task, stages, running.cancel());
+                    let executed = self.worker.execute_stages(task, stages, running.cancel(), permit);
                     let executed = AssertUnwindSafe(executed).catch_unwind().await;
                     executed.unwrap_or_else(|_| (panicked(task), Duration::ZERO))
                 }
-                Err(error) => (TaskOutcome::Failed(error), Duration::ZERO),
+                Err(error) => {
+                    drop(permit);
+                    (TaskOutcome::Failed(error), Duration::ZERO)
+                }
             };
-            drop(permit);
             self.holding.executed(execution);
             if running.cancel().is_cancelled() {
                 tracing::debug!("dropping the result of a terminated job");
