@@ -71,7 +71,9 @@ impl WorkerRuntime {
                 match tokio::time::timeout(answer, self.plugins.registry().caught_up()).await {
                     Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some("it is not read to its end yet, or the broker does not say where that is".to_owned()),
+                    Err(_) => {
+                        Some("it is not read to its end yet, or the broker does not say where that is".to_owned())
+                    }
                 }
             }
             Condition::Lost | Condition::Closed => Some("not followed without a broker".to_owned()),

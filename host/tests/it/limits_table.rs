@@ -94,7 +94,8 @@ fn flags() -> BTreeMap<String, String> {
 
 /// What the binary says of its flags.
 fn flags_of_a_worker() -> BTreeMap<String, String> {
-    let help = Command::new(env!("CARGO_BIN_EXE_palfrey")).args(["worker", "--help"]).env_clear().output().unwrap().stdout;
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_palfrey")).args(["worker", "--help"]).env_clear().output().unwrap().stdout;
     let help = String::from_utf8(help).unwrap();
     let mut flags: Vec<(String, String)> = Vec::new();
     for line in help.lines() {

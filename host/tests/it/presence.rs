@@ -216,7 +216,9 @@ async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sy
                 questions.try_send(number).unwrap();
                 (reply_to, vec![Answer::Worker(worker.clone()), Answer::Jobs(vec![job.clone()])])
             }
-            WorkerIpc::Cancel { routing_key, reply_to, .. } if routing_key == job.id => (reply_to, vec![Answer::Accepted]),
+            WorkerIpc::Cancel { routing_key, reply_to, .. } if routing_key == job.id => {
+                (reply_to, vec![Answer::Accepted])
+            }
             WorkerIpc::Drain { worker: identity, reply_to, .. } if identity == worker.identity => {
                 (reply_to, vec![Answer::Accepted])
             }

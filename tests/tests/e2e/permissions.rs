@@ -230,8 +230,12 @@ async fn nobody_else_deploys_asks_or_looks_at_dead_letters(
     arith: &str,
 ) {
     let text = component_file("text");
-    let deploying =
-        [&["deploy", text.to_str().unwrap()][..], &["deploy", arith, "--force"], &["undeploy", "arith"], &["rollback", "arith"]];
+    let deploying = [
+        &["deploy", text.to_str().unwrap()][..],
+        &["deploy", arith, "--force"],
+        &["undeploy", "arith"],
+        &["rollback", "arith"],
+    ];
     let asking = [&["workers"][..], &["jobs"], &["cancel", "0"], &["drain", "0"]];
     let letters = [&["dead", "list"][..], &["dead", "requeue", "--all"], &["dead", "drop", "--yes"]];
     let mut refused = Vec::new();

@@ -108,7 +108,8 @@ async fn passwords_and_keys_are_shown_by_nothing() {
 
     // A client's certificate, at a broker that has none, with a key that is another's, and with one that is cut off.
     let pair = KeyPair::generate().unwrap();
-    let certificate = |pair: &KeyPair| CertificateParams::new(["carol".to_owned()]).unwrap().self_signed(pair).unwrap().pem();
+    let certificate =
+        |pair: &KeyPair| CertificateParams::new(["carol".to_owned()]).unwrap().self_signed(pair).unwrap().pem();
     let certificates = [&pair, &KeyPair::generate().unwrap()].map(certificate);
     let [ours, anothers] = ["ours.pem", "anothers.pem"].map(|name| folder.path().join(name));
     fs::write(&ours, &certificates[0]).unwrap();

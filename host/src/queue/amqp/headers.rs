@@ -171,8 +171,10 @@ mod tests {
         ];
         let (rest, headers) = parse_field_table(&recorded[..]).unwrap();
         assert_eq!((rest.len(), moves(&BasicProperties::default().with_headers(headers))), (0, expected.to_vec()));
-        let written = gen_field_table(&of_moves(&expected))(Cursor::new(Vec::new()).into()).unwrap();
-        assert_eq!(hex::encode(written.write.into_inner()), hex::encode(recorded));
+        let mut written = vec![0; recorded.len()];
+        let headers = of_moves(&expected);
+        let end = gen_field_table(&headers)(Cursor::new(&mut written[..]).into()).unwrap().position;
+        assert_eq!((end, hex::encode(written)), (recorded.len() as u64, hex::encode(recorded)));
     }
 
     #[test]

@@ -8,9 +8,7 @@ use palfrey_host::{
     Config, JobError, Runtime, WorkerRuntime,
     directive::*,
     queue::QueueError,
-    task::{
-        AnyTask, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, TaskId, TaskOutcome,
-    },
+    task::{AnyTask, Cause, ElementFailure, ExecutionError, Packed, PackedBuilder, TaskId, TaskOutcome},
     worker::{ExecutionErr, ExecutionOk},
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy, Serializer};
@@ -29,7 +27,12 @@ use crate::{fixed, runtime};
 enum Fate {
     Done,
     /// It fails so often, and may be tried again so often.
-    Transient { failures: u32, retries: u32, pause: bool, exhausted: FatalStrategy },
+    Transient {
+        failures: u32,
+        retries: u32,
+        pause: bool,
+        exhausted: FatalStrategy,
+    },
     Fatal(FatalStrategy),
 }
 
@@ -81,9 +84,8 @@ struct Plan {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let strategy = || prop_oneof![Just(FatalStrategy::Ignore), Just(FatalStrategy::Terminate)];
-    let transient = (1..4_u32, 0..4_u32, any::<bool>(), strategy()).prop_map(|(failures, retries, pause, exhausted)| {
-        Fate::Transient { failures, retries, pause, exhausted }
-    });
+    let transient = (1..4_u32, 0..4_u32, any::<bool>(), strategy())
+        .prop_map(|(failures, retries, pause, exhausted)| Fate::Transient { failures, retries, pause, exhausted });
     // Jobs that come to an end are worth more.
     let lenient = prop_oneof![
         6 => Just(Fate::Done),
@@ -132,9 +134,9 @@ impl Plan {
     }
 
     /// What has an output.
-    fn outputs(&self) -> BTreeMap<u64, String> {
+    fn outputs(&self) -> BTreeMap<usize, String> {
         let done = self.fates.iter().enumerate().filter(|(_, fate)| fate.end().is_none());
-        done.map(|(index, _)| (index as u64, element(index).to_string())).collect()
+        done.map(|(index, _)| (index, element(index).to_string())).collect()
     }
 
     /// Whether the job may end with this.
@@ -245,13 +247,9 @@ fn encoded(texts: impl IntoIterator<Item = String>) -> Packed {
 }
 
 /// Runs drawn jobs beside the workers that were drawn for each.
-fn check<T>(
-    job: impl AsyncFn(&Plan, &Runtime) -> T,
-    expect: impl Fn(&Plan, T) -> Result<(), TestCaseError>,
-) {
+fn check<T>(job: impl AsyncFn(&Plan, &Runtime) -> T, expect: impl Fn(&Plan, T) -> Result<(), TestCaseError>) {
     let tokio = tokio::runtime::Runtime::new().unwrap();
-    let runtime =
-        tokio.block_on(runtime(Config { workers: 0, prefetch: Some(64), ..Config::default() }, &["text"]));
+    let runtime = tokio.block_on(runtime(Config { workers: 0, prefetch: Some(64), ..Config::default() }, &["text"]));
     let config = Cases { failure_persistence: None, ..Cases::with_cases(96) };
     let ran = TestRunner::new(config).run(&plans(), |plan| {
         let worker = runtime.worker_in_memory().unwrap();
