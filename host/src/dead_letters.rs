@@ -77,6 +77,13 @@ impl DeadLetter {
     pub fn deliveries(&self) -> u32 {
         self.moves.iter().fold(0, |sum, it| sum.saturating_add(it.deliveries.saturating_mul(it.times)))
     }
+
+    /// Attempts to execute it that are known to have been made: those as a [suspect](QueueSpec::suspects), and none if it is no
+    /// task. `None` if it was no suspect, since a worker may hold a delivery and not have begun with it.
+    pub fn attempts(&self) -> Option<u32> {
+        let attempts = self.moves.iter().fold(0, |sum: u32, it| sum.saturating_add(it.attempts()));
+        (attempts > 0 || self.task.is_err()).then_some(attempts)
+    }
 }
 
 /// What there is.

@@ -37,7 +37,7 @@ const QUICK_GROWTH: usize = 4;
 const MAX_OUTPUT: usize = 8 << 20;
 
 /// The most elements in a batch: their offsets then take as much room as the smallest elements.
-const MAX_ELEMENTS: usize = 1 << 16;
+const MAX_ELEMENTS: usize = 65_536;
 
 /// Chooses batch sizes from what executions took.
 ///

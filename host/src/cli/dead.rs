@@ -142,7 +142,7 @@ fn time(death: &Move) -> String {
 }
 
 fn to_table(letters: &[DeadLetter]) -> String {
-    let mut table = output::table(["NAME", "SINCE", "OPERATIONS", "DIGEST", "DELIVERED", "SIZE", "REASON"]);
+    let mut table = output::table(["NAME", "SINCE", "OPERATIONS", "DIGEST", "ATTEMPTS", "DELIVERED", "SIZE", "REASON"]);
     for letter in letters {
         let task = letter.task.as_ref().ok();
         let death = letter.death();
@@ -151,6 +151,7 @@ fn to_table(letters: &[DeadLetter]) -> String {
             death.map(time).unwrap_or_default(),
             task.map(|task| operations(task).join(" ")).unwrap_or_default(),
             task.and_then(|task| task.stages.last()).map(|stage| stage.digest.short()).unwrap_or_default(),
+            letter.attempts().map_or_else(|| "?".to_owned(), |attempts| attempts.to_string()),
             letter.deliveries().to_string(),
             output::size(letter.payload.len() as u64),
             death.map(|death| short(&death.reason)).unwrap_or_default(),
@@ -189,6 +190,7 @@ fn to_json(letter: &DeadLetter) -> Value {
         "size": letter.payload.len(),
         "reason": letter.death().map(|death| &death.reason),
         "since": letter.death().map(time),
+        "attempts": letter.attempts(),
         "delivered": letter.deliveries(),
         "moves": letter.moves.iter().map(moved).collect::<Vec<_>>(),
         "task": letter.task.as_ref().ok().map(task),

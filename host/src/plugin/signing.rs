@@ -141,3 +141,18 @@ fn id(key: &PublicKey) -> String {
 fn failed(error: minisign::PError) -> KeyError {
     KeyError::Failed(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_printed_without_what_signs() {
+        let new = NewKey::generate(None).unwrap();
+        let file = new.secret.expose_secret().to_owned();
+        let key = SigningKey::open(&file, None).unwrap();
+        assert_eq!(format!("{key:?}"), format!("SigningKey({})", new.id));
+        let printed = format!("{new:?} {new:#?}");
+        assert!(printed.contains(&new.id) && !printed.contains(file.lines().nth(1).unwrap()), "{printed}");
+    }
+}

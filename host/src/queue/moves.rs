@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::MAX_REASON;
+use super::{MAX_REASON, SUSPECTS_SUFFIX};
 
 /// A message was moved from one queue to another, and why. See [`Delivery::moves`](super::Delivery::moves).
 ///
@@ -32,6 +32,20 @@ pub struct Move {
     pub deliveries: u32,
     /// How often this move was made in a row, for the same reason. Time and deliveries are those of the latest one.
     pub times: u32,
+}
+
+impl Move {
+    /// Deliveries of a [suspect](super::QueueSpec::suspects) that were attempts to process it: nothing is fetched from there in
+    /// advance. That which decided to move it elsewhere was none. Zero if it came from another queue, where nobody can tell.
+    pub fn attempts(&self) -> u32 {
+        let attempts = match (self.from.ends_with(SUSPECTS_SUFFIX), self.to.ends_with(SUSPECTS_SUFFIX)) {
+            (false, _) => return 0,
+            // Whoever had it put it back.
+            (true, true) => self.deliveries,
+            (true, false) => self.deliveries.saturating_sub(1),
+        };
+        attempts.saturating_mul(self.times)
+    }
 }
 
 /// Moves that are kept of a message: the first one, and the latest ones.
@@ -73,5 +87,15 @@ mod tests {
         assert_eq!(moves.len(), MAX_MOVES);
         assert_eq!((moves[0].times, &*moves[0].reason), (3, "not yet"));
         assert_eq!(moves[MAX_MOVES - 1].reason, "reason 99");
+    }
+
+    #[test]
+    fn only_deliveries_of_suspects_are_attempts() {
+        let attempts = |from, to, deliveries| moved(Vec::new(), from, to, "because", deliveries)[0].attempts();
+        assert_eq!(attempts("tasks", "tasks.suspects", 4), 0);
+        assert_eq!(attempts("tasks", "tasks.dead", 101), 0);
+        assert_eq!(attempts("tasks.suspects", "tasks.dead", 4), 3);
+        assert_eq!(attempts("tasks.suspects", "tasks.suspects", 2), 2);
+        assert_eq!(attempts("tasks.suspects", "tasks.later", 1), 0);
     }
 }

@@ -4,15 +4,15 @@
 //! that they name. A result that cannot be read comes out as the failure of its task, so that its job ends instead of waiting
 //! for it.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+mod jobs;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use futures::{StreamExt, stream::BoxStream};
+use jobs::Jobs;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -56,7 +56,7 @@ const PREFETCH: u16 = u16::MAX;
 /// The queue, and the jobs that are open.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    jobs: Arc<Jobs>,
+    jobs: Arc<Jobs<Results>>,
     loss: Loss,
     channel: Channel<AnyTaskResult>,
     releases: TaskTracker,
@@ -84,23 +84,8 @@ pub(super) struct OpenJob {
     pub(super) loss: Loss,
 }
 
-/// To whom results go; `None` once no more come.
-#[derive(Debug)]
-struct Jobs(Mutex<Option<HashMap<RoutingKey, mpsc::UnboundedSender<Delivery>>>>);
-
-impl Jobs {
-    fn open(&self) -> MutexGuard<'_, Option<HashMap<RoutingKey, mpsc::UnboundedSender<Delivery>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands a delivery to its job, or back if that is not open.
-    fn hand_over(&self, job: &RoutingKey, delivery: Delivery) -> Result<(), Delivery> {
-        match self.open().as_ref().and_then(|jobs| jobs.get(job)) {
-            Some(results) => results.send(delivery).map_err(|unsent| unsent.0),
-            None => Err(delivery),
-        }
-    }
-}
+/// The way to whoever reads the results of a job.
+type Results = mpsc::UnboundedSender<Delivery>;
 
 impl Inbox {
     /// Makes the queue, and begins to read it. `ipc` leads to the workers. Dropping it releases the queue, for which `releases` can
@@ -114,7 +99,7 @@ impl Inbox {
         let (_, channel) = channels.issue::<AnyTaskResult>().await?;
         let deliveries = channel.deliveries().await?;
         let loss = Loss::of(channel.name());
-        let jobs = Arc::new(Jobs(Mutex::new(Some(HashMap::new()))));
+        let jobs = Arc::new(Jobs::new());
         let sorting = sort(deliveries, channel.clone(), jobs.clone(), loss.deleted.clone(), ipc.clone());
         let sorting = AbortOnDropHandle::new(tokio::spawn(sorting));
         let (releases, runtime) = (releases.clone(), Handle::current());
@@ -129,16 +114,16 @@ impl Inbox {
             reason = "a job bounds what it has in flight, and one that nobody reads must not hold up the others"
         )]
         let (sender, results) = mpsc::unbounded_channel();
-        self.jobs.open().as_mut()?.insert(routing_key.clone(), sender);
+        if !self.jobs.open(routing_key.clone(), sender) {
+            return None;
+        }
         let results = UnboundedReceiverStream::new(results).filter_map(async |delivery| decoded(delivery)).boxed();
         Some(OpenJob { routing_key, results, loss: self.loss.clone() })
     }
 
     /// Nobody reads the results of this job any more.
     pub(super) fn close(&self, job: &RoutingKey) {
-        if let Some(jobs) = self.jobs.open().as_mut() {
-            jobs.remove(job);
-        }
+        self.jobs.close(job);
     }
 }
 
@@ -146,7 +131,7 @@ impl Inbox {
 async fn sort(
     mut deliveries: BoxStream<'static, Delivery>,
     channel: Channel<AnyTaskResult>,
-    jobs: Arc<Jobs>,
+    jobs: Arc<Jobs<Results>>,
     deleted: Arc<AtomicBool>,
     ipc: Sender<WorkerIpc>,
 ) {
@@ -157,7 +142,8 @@ async fn sort(
             _ = delivery.acker.ack().await;
             continue;
         };
-        if let Err(unwanted) = jobs.hand_over(&routing_key, delivery) {
+        let send = |results: &Results, delivery| results.send(delivery).map_err(|unsent| unsent.0);
+        if let Err(unwanted) = jobs.hand_over(&routing_key, delivery, send) {
             tracing::debug!(job = %routing_key, "a result came of a job that is over");
             _ = unwanted.acker.ack().await;
             let ipc = ipc.clone();
@@ -169,7 +155,7 @@ async fn sort(
         tracing::warn!(queue, "the queue of the jobs' results was deleted, or has expired while it could not be read");
         deleted.store(true, Ordering::Release);
     }
-    jobs.open().take();
+    jobs.end();
 }
 
 /// Tells the workers that nobody wants what they execute for a job.

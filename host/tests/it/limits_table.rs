@@ -1,13 +1,59 @@
 //! `docs/LIMITS.md` says what the code does: each row of its tables is compared with the flag, the default, or the constant that
-//! it names.
+//! it names. Each flag of a worker has a row, and each constant that is a number or a time, unless it is among [`NO_LIMITS`].
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use clap::Args as _;
 use palfrey_host::{
     Config,
     engine::{CompileLimits, Limits},
 };
+
+/// Numbers that limit nothing.
+const NO_LIMITS: [&str; 31] = [
+    // Codes and layouts that others read.
+    "task/wire.rs VERSION",
+    "task/wire.rs PREFIX",
+    "plugin/record.rs FORMAT",
+    "engine/cache.rs HEADER",
+    "queue/amqp/link.rs ACCESS_REFUSED",
+    "queue/amqp/link.rs NOT_FOUND",
+    "queue/amqp/link.rs PRECONDITION_FAILED",
+    "cli/failure.rs INTERNAL",
+    "cli/failure.rs USAGE",
+    "cli/failure.rs CANNOT_CONNECT",
+    "cli/failure.rs NOT_FOUND",
+    "cli/failure.rs REFUSED",
+    // Clocks that a guest sees.
+    "engine/wasi/clock.rs STEP",
+    "engine/wasi/clock.rs START",
+    "engine/wasi/clock.rs NEVER",
+    // How something is shown to people.
+    "cli/dead.rs WIDTH",
+    "cli/dead.rs SHOWN",
+    "dead_letters.rs NAME",
+    "plugin/record.rs LAST",
+    "plugin/schema.rs LONGEST",
+    "plugin/schema.rs WIDTH",
+    "plugin/suggestions.rs NEAREST",
+    "plugin/suggestions.rs LISTED",
+    "presence/names.rs SHORT",
+    // How averages and estimates forget.
+    "worker/load.rs MINUTE",
+    "schedule/batch.rs WEIGHT",
+    "schedule/prefetch.rs WEIGHT",
+    // Room for what one part of the code knows of another.
+    "engine/wasi/stdio.rs CHUNK",
+    "queue/amqp/link.rs SPARE_CHANNELS",
+    "queue/amqp/topology.rs BEGINNING",
+    "queue/amqp/publisher.rs OPENING",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -23,7 +69,11 @@ fn size(bytes: u64) -> String {
 }
 
 fn time(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() {
+        seconds if seconds >= DAY && seconds.is_multiple_of(DAY) => format!("{} d", seconds / DAY),
+        _ => humantime::format_duration(duration).to_string(),
+    }
 }
 
 /// What the flags default to, by their names.
@@ -35,7 +85,29 @@ fn flags() -> BTreeMap<String, String> {
         let said = help.split_once("[default: ").map(|(_, rest)| rest.trim_end_matches(']').to_owned());
         default.or(said).unwrap_or_else(|| "none".to_owned())
     };
-    command.get_arguments().filter_map(|it| Some((format!("--{}", it.get_long()?), value(it)))).collect()
+    let shared = command.get_arguments().filter_map(|it| Some((format!("--{}", it.get_long()?), value(it))));
+    // Those that the binary adds are known by its help alone.
+    let mut flags = flags_of_a_worker();
+    flags.extend(shared);
+    flags
+}
+
+/// What the binary says of its flags.
+fn flags_of_a_worker() -> BTreeMap<String, String> {
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_palfrey")).args(["worker", "--help"]).env_clear().output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let mut flags: Vec<(String, String)> = Vec::new();
+    for line in help.lines() {
+        let line = line.trim_start();
+        if let Some(flag) = line.strip_prefix("-q, ").unwrap_or(line).strip_prefix("--") {
+            flags.push((format!("--{}", flag.split(' ').next().unwrap()), "none".to_owned()));
+        }
+        if let (Some((_, said)), Some((_, default))) = (line.split_once("[default: "), flags.last_mut()) {
+            *default = said.split(']').next().unwrap().to_owned();
+        }
+    }
+    flags.into_iter().collect()
 }
 
 /// The limits of a call and of compiling, as `--limit` and `--compile-limit` name them.
@@ -56,28 +128,60 @@ fn limits() -> BTreeMap<String, String> {
     calls.chain(compiling).collect()
 }
 
-/// The value of a constant, as people write it: `FILE NAME`, with the file below `host/src`, or `host/schedule/src` if it
-/// begins with `schedule/`.
-fn constant(place: &str) -> String {
-    let (file, name) = place.split_once(' ').unwrap_or_else(|| panic!("`{place}` is neither a flag nor `FILE NAME`"));
-    let path = match file.strip_prefix("schedule/") {
-        Some(file) => root().join("host/schedule/src").join(file),
-        None => root().join("host/src").join(file),
-    };
-    let source = fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let declaration = format!("const {name}: ");
-    let visible = |line: &str| line.starts_with("pub") && line.ends_with(' ') || line.is_empty();
-    let line = source
-        .lines()
-        .find(|line| line.trim_start().split_once(&declaration).is_some_and(|(before, _)| visible(before)));
-    let line = line.unwrap_or_else(|| panic!("{file} has no constant {name}"));
-    let value = line.split_once(" = ").unwrap().1.trim_end_matches(';').replace('_', "");
-    let inner = |prefix: &str| value.strip_prefix(prefix)?.strip_suffix(')')?.parse::<u64>().ok();
+/// Where the sources are that a constant's file is below of, and how the file is written.
+fn sources() -> [(PathBuf, &'static str); 2] {
+    [(root().join("host/src"), ""), (root().join("host/schedule/src"), "schedule/")]
+}
+
+/// All constants that are numbers or times: `FILE NAME`, with the file below `host/src`, or `host/schedule/src` if it begins
+/// with `schedule/`, and the value as it is written.
+fn constants() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (folder, prefix) in sources() {
+        let mut folders = vec![folder.clone()];
+        while let Some(next) = folders.pop() {
+            for entry in fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !["tests.rs", "model.rs"].contains(&path.file_name().unwrap().to_str().unwrap()) {
+                    let file = format!("{prefix}{}", path.strip_prefix(&folder).unwrap().display());
+                    let source = fs::read_to_string(&path).unwrap();
+                    let code = source.split("#[cfg(test)]\nmod ").next().unwrap();
+                    let declared = code.lines().filter_map(declaration);
+                    found.extend(declared.map(|(name, value)| (format!("{file} {name}"), value)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The name and the value of a constant that is a number or a time, if that is what a line declares.
+fn declaration(line: &str) -> Option<(String, String)> {
+    const TYPES: [&str; 9] = ["u8", "u16", "u32", "u64", "usize", "f64", "Duration", "&Duration", "NonZeroUsize"];
+    let (visibility, rest) = line.trim_start().split_once("const ")?;
+    if !(visibility.is_empty() || visibility.starts_with("pub") && visibility.ends_with(' ')) {
+        return None;
+    }
+    let (name, rest) = rest.split_once(": ")?;
+    let (kind, value) = rest.strip_suffix(';')?.split_once(" = ")?;
+    TYPES.contains(&kind).then(|| (name.to_owned(), written(value)))
+}
+
+/// A value as people write it.
+fn written(value: &str) -> String {
+    let value = value.trim_start_matches('&').replace('_', "");
+    let product = |text: &str| text.split(" * ").map(|factor| factor.parse::<u64>().ok()).product::<Option<u64>>();
+    let inner = |prefix: &str| product(value.strip_prefix(prefix)?.strip_suffix(')')?);
     if let Some(seconds) = inner("Duration::fromsecs(") {
         return time(Duration::from_secs(seconds));
     }
     if let Some(millis) = inner("Duration::frommillis(") {
         return time(Duration::from_millis(millis));
+    }
+    if let Some(micros) = inner("Duration::frommicros(") {
+        return time(Duration::from_micros(micros));
     }
     if let Some((number, shift)) = value.split_once(" << ") {
         return size(number.parse::<u64>().unwrap() << shift.parse::<u32>().unwrap());
@@ -85,22 +189,24 @@ fn constant(place: &str) -> String {
     if let Some(rest) = value.strip_prefix("NonZeroUsize::new(") {
         return rest.split(')').next().unwrap().to_owned();
     }
-    value
+    match value.split(' ').next() {
+        Some("u16::MAX") => u16::MAX.to_string(),
+        Some("u32::MAX") => u32::MAX.to_string(),
+        _ => value,
+    }
 }
 
 #[test]
 fn the_table_of_limits_says_what_the_code_does() {
     let text = fs::read_to_string(root().join("docs/LIMITS.md")).unwrap();
-    let (flags, limits) = (flags(), limits());
+    let (flags, limits, constants) = (flags(), limits(), constants());
     let mut seen = Vec::new();
     let mut wrong = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         let (place, said) = (cells[1].trim_matches('`'), cells[2].trim_matches('`'));
-        let value = match flags.get(place).or_else(|| limits.get(place)) {
-            Some(value) => value.clone(),
-            None => constant(place),
-        };
+        let value = [&flags, &limits, &constants].into_iter().find_map(|known| known.get(place));
+        let value = value.unwrap_or_else(|| panic!("`{place}` is no flag, no limit and no constant `FILE NAME`"));
         if said != value {
             wrong.push(format!("{place}: the table says {said}, the code {value}"));
         }
@@ -108,9 +214,13 @@ fn the_table_of_limits_says_what_the_code_does() {
         seen.push(place.to_owned());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let missing: Vec<_> = flags.keys().chain(limits.keys()).filter(|name| !seen.contains(name)).collect();
     // The limits themselves are in rows of their own, named by what they limit.
-    let missing: Vec<_> =
-        missing.into_iter().filter(|name| !["--limit", "--compile-limit"].contains(&name.as_str())).collect();
-    assert!(missing.is_empty(), "not in docs/LIMITS.md: {missing:?}");
+    let elsewhere = |name: &str| ["--limit", "--compile-limit"].contains(&name) || NO_LIMITS.contains(&name);
+    let all = flags.keys().chain(limits.keys()).chain(constants.keys());
+    let missing: Vec<_> = all.filter(|name| !seen.contains(name) && !elsewhere(name)).collect();
+    assert!(missing.is_empty(), "neither in docs/LIMITS.md nor among NO_LIMITS: {missing:#?}");
+    let stale: Vec<_> = NO_LIMITS.iter().filter(|name| !constants.contains_key(**name)).collect();
+    assert!(stale.is_empty(), "these are no constants any more: {stale:?}");
+    let twice: Vec<_> = NO_LIMITS.iter().filter(|name| seen.iter().any(|seen| seen == *name)).collect();
+    assert!(twice.is_empty(), "these are in docs/LIMITS.md: {twice:?}");
 }

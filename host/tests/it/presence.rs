@@ -9,7 +9,7 @@ use palfrey_host::{
     Config, JobError, Runtime,
     channel::{ChannelFactory, ChannelType},
     directive::*,
-    presence::{Answer, CommandError, Process, Survey, WorkerStatus},
+    presence::{Answer, CommandError, JobStatus, Process, Survey, WorkerStatus},
     queue::amqp::{Amqp, AmqpOptions},
     runtime::Task,
     worker::WorkerIpc,
@@ -141,24 +141,49 @@ async fn a_worker_that_is_drained_finishes_what_it_has_and_ends_and_no_other_doe
 const HUNDREDS: usize = 300;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_workers_all_answer() {
+async fn hundreds_of_workers_and_jobs_all_answer_and_of_each_one_is_ended() {
     let config = Config { workers: HUNDREDS, slots: NonZeroUsize::new(2), ..Config::default() };
-    let runtime = runtime(config, &["arith"]).await;
+    let runtime = runtime(config, &["digest"]).await;
     // Each of them is there before the first that is asked for does anything.
     while runtime.task_channel().status().await.unwrap().consumers < HUNDREDS as u64 {
         tokio::task::yield_now().await;
     }
-    let survey = soon(runtime.survey()).await.unwrap();
-    assert_eq!((survey.workers.len(), survey.silent), (HUNDREDS, 0));
+    let mut jobs = Vec::new();
+    for _ in 0..HUNDREDS {
+        let results = blocks(1).map(&HOPELESS).run(&runtime).await.unwrap();
+        jobs.push(tokio::spawn(results.try_collect::<Vec<_>>()));
+    }
+    // The workers share two slots.
+    let busy = |survey: &Survey| survey.jobs.iter().map(|job| (job.in_flight, job.running)).fold((0, 0), sum);
+    let survey = until(&runtime, |survey| busy(survey) == (HUNDREDS as u64, 2)).await;
+    assert_eq!((survey.workers.len(), survey.jobs.len(), survey.silent), (HUNDREDS, HUNDREDS, 0));
+
+    // Those that wait: nobody has to be stopped for them.
+    let worker = &survey.workers.iter().find(|worker| worker.executing() == 0).unwrap().identity;
+    let job = survey.jobs.iter().find(|job| job.running == 0).unwrap().id.as_str();
+    assert_eq!(soon(runtime.cancel(job)).await.unwrap().id.as_str(), job);
+    assert_eq!(soon(runtime.drain(worker)).await.unwrap().identity, *worker);
+    let without = |survey: &Survey| {
+        survey.workers.iter().all(|one| one.identity != *worker) && survey.jobs.iter().all(|one| one.id.as_str() != job)
+    };
+    let rest = until(&runtime, without).await;
+    assert_eq!((rest.workers.len(), rest.jobs.len(), rest.silent), (HUNDREDS - 1, HUNDREDS - 1, 0));
+    let ended = jobs.iter().filter(|job| job.is_finished()).count();
+    assert_eq!(ended, 1, "no other job has ended");
+    jobs.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// Somebody who answers as a worker does, and counts the questions.
+fn sum(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0 + other.0, one.1 + other.1)
+}
+
+/// Somebody who answers as a worker and a program with a job do, and counts the questions.
 async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sync::mpsc::Sender<usize>) {
     let channel = channels.get::<WorkerIpc>("palfrey.ipc", ChannelType::Broadcast).await.unwrap();
     let mut messages = channel.receiver().await.unwrap();
     questions.try_send(number).unwrap();
-    let status = WorkerStatus {
-        identity: format!("worker-{number}"),
+    let worker = WorkerStatus {
+        identity: format!("worker-{number:03}"),
         process: Process::here(),
         bus: "default".to_owned(),
         draining: false,
@@ -170,12 +195,38 @@ async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sy
         plugins: Vec::new(),
         uptime: Duration::from_secs(1),
     };
+    let job = JobStatus {
+        id: format!("job-{number:03}").as_str().into(),
+        process: Process::here(),
+        bus: "default".to_owned(),
+        operations: Vec::new(),
+        done: 1,
+        taken: 2,
+        total: Some(3),
+        in_flight: 1,
+        running: 0,
+        retried: 0,
+        failed: 0,
+        age: Duration::from_secs(1),
+    };
     while let Some((message, acker)) = messages.next().await {
         acker.ack().await.unwrap();
-        if let WorkerIpc::Report { reply_to } = message {
-            questions.try_send(number).unwrap();
-            let answers = channels.leased(&reply_to).sender().await.unwrap();
-            answers.publish(&Answer::Worker(status.clone())).await.unwrap();
+        let (reply_to, answers) = match message {
+            WorkerIpc::Report { reply_to } => {
+                questions.try_send(number).unwrap();
+                (reply_to, vec![Answer::Worker(worker.clone()), Answer::Jobs(vec![job.clone()])])
+            }
+            WorkerIpc::Cancel { routing_key, reply_to, .. } if routing_key == job.id => {
+                (reply_to, vec![Answer::Accepted])
+            }
+            WorkerIpc::Drain { worker: identity, reply_to, .. } if identity == worker.identity => {
+                (reply_to, vec![Answer::Accepted])
+            }
+            _ => continue,
+        };
+        let sender = channels.leased(&reply_to).sender().await.unwrap();
+        for answer in answers {
+            sender.publish(&answer).await.unwrap();
         }
     }
 }
@@ -188,20 +239,39 @@ async fn over_rabbitmq_hundreds_answer_and_each_is_asked_once() {
     let runtime = Runtime::from_config(&config).await.unwrap();
     let broker = Amqp::connect(&uri, AmqpOptions::default()).await.unwrap();
     let channels = ChannelFactory::new(std::sync::Arc::new(broker), 16);
-    let (questions, mut heard) = tokio::sync::mpsc::channel(4 * HUNDREDS);
+    // For all that is asked below.
+    let (questions, mut heard) = tokio::sync::mpsc::channel(16 * HUNDREDS);
     let announcers: Vec<_> =
         (0..HUNDREDS).map(|number| tokio::spawn(announcer(channels.clone(), number, questions.clone()))).collect();
     for _ in 0..HUNDREDS {
         soon(heard.recv()).await.unwrap();
     }
     let survey = soon(runtime.survey()).await.unwrap();
-    assert_eq!((survey.workers.len(), survey.jobs.len(), survey.silent), (HUNDREDS, 0, 0));
-    // One question to each and one answer from each: nothing else was said.
+    assert_eq!((survey.workers.len(), survey.jobs.len(), survey.silent), (HUNDREDS, HUNDREDS, 0));
+    // One question to each, and its answers: nothing else was said.
     let mut asked = vec![0; HUNDREDS];
     while let Ok(number) = heard.try_recv() {
         asked[number] += 1;
     }
     assert_eq!(asked, vec![1; HUNDREDS]);
+
+    // As an operator does it.
+    let palfrey = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_palfrey"));
+        let output = soon(command.args(arguments).env("PALFREY_AMQP_URI", &uri).output()).await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (list, name) in [("workers", "worker-299"), ("jobs", "job-299")] {
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&palfrey(&[list, "--json"]).await).unwrap();
+        assert_eq!(listed.len(), HUNDREDS, "{list}");
+        let table = palfrey(&[list]).await;
+        assert_eq!(table.lines().count(), 1 + HUNDREDS, "{table}");
+        assert!(table.contains(name), "{table}");
+    }
+    assert!(palfrey(&["cancel", "job-123"]).await.starts_with("cancelled job-123 of "));
+    assert!(palfrey(&["drain", "worker-123"]).await.starts_with("worker worker-123 of "));
+
     announcers.iter().for_each(tokio::task::JoinHandle::abort);
     join_all(announcers).await;
     assert_eq!(soon(runtime.survey()).await.unwrap(), Survey::default(), "whoever is gone does not answer");

@@ -2,7 +2,8 @@
 //!
 //! Each file under `tests/recorded/` holds one message in hexadecimal digits, in a folder named for the version of its
 //! format. A change that reads one of them otherwise breaks those who run two releases side by side: it needs a new version
-//! of the format, and a new folder beside the old one. Files are never changed.
+//! of the format, and a new folder beside the old one. Files are never changed. What headers mean (`moves-1`) is checked where
+//! they are read, in `queue/amqp/headers.rs`.
 
 use std::{path::Path, time::Duration};
 
@@ -196,6 +197,10 @@ fn records_of_the_registry() {
         grants: [].into(),
     };
     check("registry-1/activate", Action::Activate(activation.clone()));
+    let signature = "untrusted comment: signature from palfrey secret key 2F1D4E0A6B7C8D9E\nRUQ=\n\
+                     trusted comment: plugin:arith version:1.2.3\nAAE=\n";
+    let signed = Activation { signature: Some(signature.into()), ..activation.clone() };
+    check("registry-1/activate-signed", Action::Activate(signed));
     let mut granted = activation;
     granted.description.operations[0].needs = [Capability::Clocks, Capability::Dir("/data".into())].into();
     granted.grants = [Capability::Clocks, Capability::Dir("/data".into()), Capability::Env("LANG".into())].into();

@@ -13,6 +13,8 @@ mod sync {
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 }
 
+#[path = "../../../host/src/runtime/inbox/jobs.rs"]
+mod inbox;
 #[path = "../../../host/src/worker/jobs.rs"]
 #[expect(dead_code, reason = "a scenario does not use all of it")]
 mod jobs;

@@ -14,6 +14,7 @@ use shuttle::{future::block_on, thread};
 use tokio::time::Instant;
 
 use crate::{
+    inbox,
     jobs::{Jobs, Start},
     permits::Permits,
     queue::NothingToSettle,
@@ -195,4 +196,40 @@ pub fn deleting_a_queue_ends_the_wait_for_it() {
     queue.delete();
     assert!(!queue.push(shared::Message::new("late".into())));
     waits.join().unwrap();
+}
+
+/// Each result goes to its job or back, none to a job that is closed, and no job is opened once there are no more results.
+pub fn each_result_goes_to_its_job_while_it_is_open_or_back() {
+    let jobs = Arc::new(inbox::Jobs::<Arc<AtomicUsize>>::new());
+    let (mine, other) = (RoutingKey::from("mine"), RoutingKey::from("other"));
+    let (read, others) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    assert!(jobs.open(mine.clone(), read.clone()));
+    let sorts = thread::spawn({
+        let (jobs, mine, other) = (jobs.clone(), mine.clone(), other.clone());
+        move || {
+            let hand_over = |job: &RoutingKey| {
+                let send = |way: &Arc<AtomicUsize>, ()| {
+                    way.fetch_add(1, SeqCst);
+                    Ok(())
+                };
+                usize::from(jobs.hand_over(job, (), send).is_err())
+            };
+            let back = [hand_over(&mine), hand_over(&other), hand_over(&mine)];
+            jobs.end();
+            assert_eq!(hand_over(&mine) + hand_over(&other), 2, "somebody reads what comes after the end");
+            (back[0] + back[2], back[1])
+        }
+    });
+    let opens = thread::spawn({
+        let (jobs, others) = (jobs.clone(), others.clone());
+        move || jobs.open(other, others)
+    });
+    jobs.close(&mine);
+    let when_closed = read.load(SeqCst);
+    let opened = opens.join().unwrap();
+    let (back, others_back) = sorts.join().unwrap();
+    assert_eq!(read.load(SeqCst), when_closed, "a result went to a job that is closed");
+    assert_eq!((when_closed + back, others.load(SeqCst) + others_back), (2, 1), "a result is lost, or was read twice");
+    assert!(opened || others.load(SeqCst) == 0);
+    assert!(!jobs.open(mine, read), "there are no more results");
 }

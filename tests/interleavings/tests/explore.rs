@@ -61,3 +61,8 @@ fn each_message_is_taken_once_although_a_receiver_leaves() {
 fn deleting_a_queue_ends_the_wait_for_it() {
     search(scenarios::deleting_a_queue_ends_the_wait_for_it);
 }
+
+#[test]
+fn each_result_goes_to_its_job_while_it_is_open_or_back() {
+    search(scenarios::each_result_goes_to_its_job_while_it_is_open_or_back);
+}

@@ -36,6 +36,7 @@ async fn garbage_is_listed_shown_requeued_in_vain_and_dropped() {
         let sizes: Vec<_> = letters.iter().map(|letter| letter["size"].as_u64().unwrap()).collect();
         assert_eq!((letters.len(), sizes), (2, vec![7, 7]));
         assert!(letters.iter().all(|letter| letter["task"].is_null() && letter["since"].is_string()), "{letters:?}");
+        assert!(letters.iter().all(|letter| letter["attempts"] == 0), "{letters:?}");
     }
     let letters = list(&world).await;
     let named = |reason: &str| {
@@ -99,6 +100,7 @@ async fn a_task_that_no_worker_survived_is_requeued_exactly_as_it_was_and_its_jo
     let letters = list(&world).await;
     let [letter] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!(letter["size"], payload.unwrap().len());
+    assert!(letter["attempts"].is_null(), "who took it may have begun with it, or not: {letter}");
     assert_eq!((&letter["task"]["elements"], &letter["task"]["attempt"]), (&3.into(), &0.into()), "{letter}");
     assert_eq!(letter["task"]["stages"][0]["operation"], "arith/multiply-by");
     assert!(letter["task"]["stages"][0]["digest"].as_str().unwrap().starts_with("sha256:"));
@@ -141,6 +143,11 @@ async fn poison_is_listed_with_its_history_and_executed_again_when_it_is_requeue
     let moves: Vec<_> = letter["moves"].as_array().unwrap().iter().map(|it| &it["from"]).collect();
     assert_eq!(moves, ["default", "default.suspects"], "{letter}");
     assert!(letter["delivered"].as_u64().unwrap() >= u64::from(deaths), "{letter}");
+    assert_eq!(letter["attempts"], *attempts, "{letter}");
+    let table = world.done(&["dead", "list"]).await;
+    let columns: Vec<_> = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(columns[0][4..6], ["ATTEMPTS", "DELIVERED"], "{table}");
+    assert_eq!(columns[1][4..6], [attempts.to_string(), letter["delivered"].to_string()], "{table}");
     let name = letter["name"].as_str().unwrap();
     let sheet = world.done(&["dead", "show", name]).await;
     assert!(sheet.contains("from default to default.suspects") && sheet.contains("to default.dead"), "{sheet}");

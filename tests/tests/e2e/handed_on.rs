@@ -53,7 +53,7 @@ async fn a_worker_that_lacks_a_component_hands_its_tasks_on_to_one_that_has_it()
 }
 
 /// A task in a format that no release has written so far, as it would begin.
-fn task_from_the_future(job: &str, task: u8) -> Vec<u8> {
+pub(crate) fn task_from_the_future(job: &str, task: u8) -> Vec<u8> {
     let mut header = vec![u8::try_from(job.len()).unwrap()];
     header.extend(job.as_bytes());
     header.extend([task, 1, 2, 3]);
@@ -61,6 +61,21 @@ fn task_from_the_future(job: &str, task: u8) -> Vec<u8> {
     message.extend(u32::try_from(header.len()).unwrap().to_le_bytes());
     message.extend(header);
     message
+}
+
+/// What goes with a message that has made so many rounds already.
+pub(crate) fn after_rounds(count: i64) -> BasicProperties {
+    let mut rounds = FieldTable::default();
+    for (key, value) in [("from", "default"), ("to", "default.later"), ("reason", "not for these workers")] {
+        rounds.insert(key.into(), AMQPValue::LongString(value.into()));
+    }
+    for (key, value) in [("time", 1_700_000_000_000), ("deliveries", 1), ("times", count)] {
+        rounds.insert(key.into(), AMQPValue::LongLongInt(value));
+    }
+    let mut headers = FieldTable::default();
+    headers
+        .insert("palfrey-moves".into(), AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::FieldTable(rounds)])));
+    BasicProperties::default().with_headers(headers)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,23 +87,12 @@ async fn a_task_of_another_release_is_handed_on_for_a_while_and_then_its_job_is_
     let (job, results) = runtime.channels().issue::<AnyTaskResult>().await.unwrap();
     let mut results = results.receiver().await.unwrap();
 
-    // It has made the round 299 times already.
-    let mut rounds = FieldTable::default();
-    for (key, value) in [("from", "default"), ("to", "default.later"), ("reason", "not for these workers")] {
-        rounds.insert(key.into(), AMQPValue::LongString(value.into()));
-    }
-    for (key, value) in [("time", 1_700_000_000_000), ("deliveries", 1), ("times", 299)] {
-        rounds.insert(key.into(), AMQPValue::LongLongInt(value));
-    }
-    let mut headers = FieldTable::default();
-    headers
-        .insert("palfrey-moves".into(), AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::FieldTable(rounds)])));
     let broker = soon(lapin::Connection::connect(world.uri(), ConnectionProperties::default())).await.unwrap();
     let channel = broker.create_channel().await.unwrap();
-    let properties = BasicProperties::default().with_headers(headers);
     let message = task_from_the_future(job.as_str(), 7);
+    // It comes once more, and then never again.
     channel
-        .basic_publish("".into(), "default".into(), BasicPublishOptions::default(), &message, properties)
+        .basic_publish("".into(), "default".into(), BasicPublishOptions::default(), &message, after_rounds(299))
         .await
         .unwrap();
 

@@ -22,10 +22,10 @@ async fn during(node: &Arc<Node>, work: impl FnOnce(&Node) -> Result<(), NodeErr
 }
 
 /// Where a worker answers probes.
-struct Probes(String);
+pub(crate) struct Probes(String);
 
 impl Probes {
-    async fn of(worker: &Worker) -> Self {
+    pub(crate) async fn of(worker: &Worker) -> Self {
         let line = worker.log().until(&["answering /livez and /readyz"]).await;
         Self(line.split_once("address=").unwrap().1.trim().to_owned())
     }
@@ -46,7 +46,7 @@ impl Probes {
     }
 
     /// Asks until the answer is of this status, and a check says so.
-    async fn until(&self, status: u16, check: &str, text: &str) -> Value {
+    pub(crate) async fn until(&self, status: u16, check: &str, text: &str) -> Value {
         soon(async {
             loop {
                 let (got, body) = self.get("/readyz").await;

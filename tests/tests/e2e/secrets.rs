@@ -3,6 +3,9 @@
 use std::{fs, path::Path};
 
 use palfrey_tests::{Proxy, Ran, World, component};
+use rcgen::{CertificateParams, KeyPair};
+
+use crate::health::Probes;
 
 /// Long enough that nothing else looks like it.
 const PASSWORD: &str = "distinctive-hunter2-Zq8vXk";
@@ -68,10 +71,20 @@ async fn passwords_and_keys_are_shown_by_nothing() {
 
     // It works.
     let public = format!("{name}.pub");
-    let worker = world.worker(&[&["--trust", &public], &by_password[..], &LOUD[..]].concat()).await;
+    let listening = ["--trust", &public, "--health-listen", "127.0.0.1:0"];
+    let mut worker = world.worker(&[&listening, &by_password[..], &LOUD[..]].concat()).await;
+    let probes = Probes::of(&worker).await;
     run(&[&["deploy", &arith], &by_uri[..]].concat(), &world, 0).await;
     run(&[&["plugins"], &by_password[..]].concat(), &world, 0).await;
     worker.log().until(&["loaded", "arith"]).await;
+    for command in [&["workers"][..], &["jobs"], &["dead", "list"]] {
+        run(&[command, &by_password].concat(), &world, 0).await;
+        run(&[command, &["--json"], &by_uri].concat(), &world, 0).await;
+    }
+    for command in ["cancel", "drain"] {
+        run(&[&[command, "zz"], &by_password[..]].concat(), &world, 4).await;
+    }
+    let mut probed = vec![probes.until(200, "broker", "ok").await];
     let running = processes(&password);
     assert!(!running.is_empty(), "the worker runs");
     for process in running {
@@ -93,13 +106,41 @@ async fn passwords_and_keys_are_shown_by_nothing() {
     run(&["plugins", "--amqp-uri-file", &broken], &world, 2).await;
     run(&["plugins", "--amqp-password-file", &binary], &world, 2).await;
 
-    // The connection is lost, and comes back.
+    // A client's certificate, at a broker that has none, with a key that is another's, and with one that is cut off.
+    let pair = KeyPair::generate().unwrap();
+    let certificate =
+        |pair: &KeyPair| CertificateParams::new(["carol".to_owned()]).unwrap().self_signed(pair).unwrap().pem();
+    let certificates = [&pair, &KeyPair::generate().unwrap()].map(certificate);
+    let [ours, anothers] = ["ours.pem", "anothers.pem"].map(|name| folder.path().join(name));
+    fs::write(&ours, &certificates[0]).unwrap();
+    fs::write(&anothers, &certificates[1]).unwrap();
+    let tls_key = pair.serialize_pem();
+    let whole = write("client.key", tls_key.as_bytes());
+    let cut = write("cut.key", &tls_key.as_bytes()[..tls_key.len() / 2]);
+    for (certificate, key, code) in [(&ours, &whole, 3), (&anothers, &whole, 2), (&ours, &cut, 2)] {
+        let by_certificate = ["--amqp-cert", certificate.to_str().unwrap(), "--amqp-key", key];
+        for command in ["plugins", "worker"] {
+            let arguments = [&[command], &by_certificate[..], &by_password].concat();
+            run(&arguments, &World::at(format!("amqps://carol@{place}")), code).await;
+        }
+    }
+
+    // The connection is lost, and comes back; the worker is told to end.
     network.cut();
     worker.log().until(&["connected to the broker again"]).await;
+    probed.push(probes.until(200, "broker", "ok").await);
+    let taking = worker.log().until(&["taking tasks", "worker="]).await;
+    let identity = taking.split("worker=").nth(1).unwrap().split(' ').next().unwrap();
+    run(&[&["drain", identity], &by_password[..]].concat(), &world, 0).await;
+    assert_eq!(worker.ended().await, 0);
     said.push(("the worker".to_owned(), worker.log().to_string()));
+    said.extend(probed.iter().map(|answer| ("/readyz".to_owned(), answer.to_string())));
 
     let secret_key = fs::read_to_string(&key).unwrap();
-    let secrets = [PASSWORD, KEY_PASSWORD, secret_key.lines().nth(1).unwrap()];
+    // The second line of a file in PEM, and a part of the same bytes as they would be printed.
+    let printed = format!("{:?}", &pair.serialize_der()[40..56]);
+    let tls = [tls_key.lines().nth(1).unwrap(), printed.trim_matches(['[', ']'])];
+    let secrets = [&[PASSWORD, KEY_PASSWORD, secret_key.lines().nth(1).unwrap()], &tls[..]].concat();
     assert!(said.len() > 10 && said.iter().any(|(_, text)| text.contains("TRACE") && text.contains("lapin")));
     for (what, text) in &said {
         check(what, text, &secrets);

@@ -72,7 +72,8 @@ async fn both_sides_prove_who_they_are_and_a_refusal_says_which_certificate_is_a
     let words = |words: &[String]| words.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
     let arguments = words(&us);
     let arguments: Vec<_> = arguments.split('\n').collect();
-    let worker = world.worker(&arguments).await;
+    let loud = ["--log", "trace"];
+    let worker = world.worker(&[&arguments[..], &loud].concat()).await;
     let arith = component_file("arith");
     world.done(&[&["deploy", arith.to_str().unwrap()], &arguments[..]].concat()).await;
     let config = Config {
@@ -84,6 +85,8 @@ async fn both_sides_prove_who_they_are_and_a_refusal_says_which_certificate_is_a
     let runtime = soon(Runtime::from_config(&config)).await.unwrap();
     assert_eq!(soon(runtime.call("arith/fib-at", &[][..], vec![10])).await.unwrap()[..], [55]);
     soon(runtime.close()).await.unwrap();
+    let key = std::fs::read_to_string(folder.path().join("client.key")).unwrap();
+    assert!(worker.log().has(&["TRACE"]) && !worker.log().has(&[key.lines().nth(1).unwrap()]), "{}", worker.log());
     drop(worker);
 
     let refused = async |world: &World, identity: &[String], code: i32, expect: &str| {

@@ -144,8 +144,38 @@ fn unix_millis(at: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use lapin::types::{generation::gen_field_table, parsing::parse_field_table};
+
     use super::*;
     use crate::queue::moves::moved;
+
+    /// What released versions have written: it is never changed.
+    const RECORDED: &str = include_str!("../../../tests/recorded/moves-1/headers.hex");
+
+    #[test]
+    fn recorded_headers_are_read_and_are_still_written_in_the_same_way() {
+        let recorded = hex::decode(RECORDED.split_whitespace().collect::<String>()).unwrap();
+        let moved = |to: &str, reason: &str, millis, deliveries, times| Move {
+            from: "default".to_owned(),
+            to: to.to_owned(),
+            reason: reason.to_owned(),
+            at: UNIX_EPOCH + Duration::from_millis(millis),
+            deliveries,
+            times,
+        };
+        let expected = [
+            moved("default.later", "not yet", 1_700_000_000_123, 1, 3),
+            moved("default.suspects", "it came back again and again", 1_700_000_010_456, 4, 1),
+        ];
+        let (rest, headers) = parse_field_table(&recorded[..]).unwrap();
+        assert_eq!((rest.len(), moves(&BasicProperties::default().with_headers(headers))), (0, expected.to_vec()));
+        let mut written = vec![0; recorded.len()];
+        let headers = of_moves(&expected);
+        let end = gen_field_table(&headers)(Cursor::new(&mut written[..]).into()).unwrap().position;
+        assert_eq!((end, hex::encode(written)), (recorded.len() as u64, hex::encode(recorded)));
+    }
 
     #[test]
     fn headers_read_back_what_was_written() {

@@ -3,4 +3,5 @@
 
 mod broker;
 mod coordination;
+mod job;
 mod registry;
