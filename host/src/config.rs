@@ -164,6 +164,10 @@ pub struct Config {
     #[arg(skip)]
     pub compiler: Compiler,
 
+    /// Whether an engine [names guest functions](EngineConfig::perf_map) for `perf`.
+    #[arg(skip)]
+    pub perf_map: bool,
+
     /// Folder for machine code and components, so that plugins are compiled once a machine
     #[arg(long, env = "PALFREY_CACHE_DIR", value_name = "DIR", help_heading = "Execution", global = true)]
     pub cache_dir: Option<PathBuf>,
@@ -219,6 +223,7 @@ impl Default for Config {
             limits: Vec::new(),
             compile_limits: CompileLimits::default(),
             compiler: Compiler::default(),
+            perf_map: false,
             cache_dir: None,
             trust: Vec::new(),
             allow: Vec::new(),
@@ -267,6 +272,7 @@ impl Config {
             limits: LimitRules::new(Limits::default(), self.limits.iter().cloned()),
             compiler: self.compiler.clone(),
             compile_limits: self.compile_limits,
+            perf_map: self.perf_map,
         }
     }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: Palfrey side by side with its peers, which are built and installed for it.
 
+mod baseline;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use self::baseline::Medians;
 use crate::{
     plugins,
     process::Program,
@@ -22,7 +25,8 @@ Examples:
   cargo xtask bench --only map --only fold
   cargo xtask bench --only latency --explain
   cargo xtask bench --list
-  cargo xtask bench --inner --save-baseline before
+  cargo xtask bench --inner              compares with tests/peers/inner.json
+  cargo xtask bench --accept --inner     writes it anew
 
 The first time it builds an optimised host, which takes some minutes, and installs Celery and Dask from PyPI into a folder
 under target/, which needs Python 3. Results go to target/bench as well, as JSON and as plots.";
@@ -41,10 +45,17 @@ pub(crate) struct Options {
     /// Names what can be measured
     #[arg(long)]
     list: bool,
-    /// Measures the steps of a task instead, by Criterion, which is given what follows: `--save-baseline NAME`, `--baseline NAME`
+    /// Measures the steps of a task instead, by Criterion, and compares their medians with those that are kept. Criterion is
+    /// given what follows: part of a name, `--save-baseline NAME`, `--baseline NAME`
     #[arg(long, value_name = "ARGUMENTS", num_args = 0.., allow_hyphen_values = true, conflicts_with_all = ["quick", "only", "explain", "list"])]
     inner: Option<Vec<String>>,
+    /// Keeps the medians of the steps, for comparisons
+    #[arg(long, requires = "inner")]
+    accept: bool,
 }
+
+/// What the steps took when somebody last kept it.
+const KEPT: &str = "tests/peers/inner.json";
 
 const PEERS: &str = "tests/peers/Cargo.toml";
 
@@ -59,7 +70,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         cargo.args(["--target-dir".into(), target.clone()]).args(arguments).run()
     };
     if let Some(arguments) = &options.inner {
-        return inner(workspace, &target, build, arguments);
+        return inner(workspace, &target, build, arguments, options.accept);
     }
     step("building Palfrey and its peers, optimised", || build(&["--release"]))?;
     let bench = Program::typed_as(target.join("release/bench"), "cargo xtask bench");
@@ -73,10 +84,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let out = workspace.target().join("bench");
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let component = component(&target);
+    let empty = ["bench-deploying", "bench-starting"].map(|name| node.add_vhost(name)).into_iter();
+    let empty = empty.collect::<Result<Vec<_>, _>>()?;
     let bench = bench
         .args(["run", "--uri", &node.uri()])
+        .args(empty.iter().flat_map(|uri| ["--empty", uri]))
         .args(["--component".into(), component])
-        .args(["--text".into(), workspace.component_folder().join("text.wasm")])
+        .args(["--plugins".into(), workspace.component_folder()])
         .args(["--python".into(), python])
         .args(["--out".into(), out])
         .args(options.only.iter().flat_map(|name| ["--only", name]));
@@ -90,13 +104,21 @@ fn inner(
     target: &Path,
     build: impl Fn(&[&str]) -> Result<()>,
     arguments: &[String],
+    accept: bool,
 ) -> Result<()> {
     requirements::wasm_target(workspace)?;
     step("building the operations", || build(&OPERATIONS))?;
+    let node = requirements::broker(workspace)?;
+    let results = target.join("criterion");
+    baseline::forget_latest(&results)?;
     let cargo = workspace.cargo(["bench", "--manifest-path", PEERS, "--bench", "inner"]);
-    let cargo =
-        cargo.args(["--target-dir".as_ref(), target.as_os_str()]).env("PALFREY_BENCH_COMPONENT", component(target));
-    cargo.args(["--"]).args(arguments).run()
+    let cargo = cargo.args(["--target-dir".as_ref(), target.as_os_str()]);
+    let cargo = cargo.env("PALFREY_BENCH_COMPONENT", component(target)).env("CRITERION_HOME", &results);
+    cargo.env_unseen("PALFREY_BENCH_AMQP_URI", node.uri()).args(["--"]).args(arguments).run()?;
+    let medians = Medians::of_criterion(&results)?;
+    let kept = workspace.root().join(KEPT);
+    println!("\nMedians, and how they compare with {KEPT}:\n{}", medians.compared(Medians::kept(&kept)?.as_ref()));
+    if accept { medians.keep(&kept) } else { Ok(()) }
 }
 
 fn component(target: &Path) -> PathBuf {

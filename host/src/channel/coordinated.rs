@@ -11,11 +11,13 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, stream::FusedStream};
+use tokio::time::Instant;
 
 use super::{Receiver, Sender, record::Shared};
 use crate::{
+    TIMES, micros,
     queue::{Acker, QueueError, QueueSpec},
-    task::{AnyTask, AnyTaskResult, TaskId, wire::Message as _},
+    task::{AnyTask, AnyTaskResult, TaskId, WorkerReport, wire::Message as _},
 };
 
 /// Ties a sender of tasks to the receiver of their results.
@@ -296,6 +298,16 @@ pub struct Settled<T> {
     pub result: AnyTaskResult,
     /// Acknowledges the result.
     pub acker: Box<dyn Acker>,
+}
+
+impl<T> Settled<T> {
+    /// Writes the event that tells where the time went since the task was sent.
+    pub(crate) fn trace_times(&self, sent: Instant) {
+        let WorkerReport { waited, execution, .. } = self.result.report;
+        let [round_trip, waited, execution] = [sent.elapsed(), waited, execution].map(micros);
+        let (job, task, elements) = (&self.result.routing_key, self.result.id, self.sent.task.inputs.len());
+        tracing::trace!(target: TIMES, %job, %task, elements, round_trip, waited, execution, "answered, in microseconds");
+    }
 }
 
 impl<T: Send + Sync + 'static> Stream for CoordinatedStream<T> {

@@ -46,6 +46,9 @@ pub(super) fn start_log(cli: &Cli) {
     if !wanted.contains(CLIENT_LIBRARY) {
         filter = filter.add_directive(format!("{CLIENT_LIBRARY}=off").parse().expect("it is a directive"));
     }
+    if matches!(&cli.command, Command::Worker(args) if args.profile) {
+        filter = filter.add_directive("palfrey::times=trace".parse().expect("it is a directive"));
+    }
     // Whoever read stderr may go away: a worker does its work all the same. Reporting that would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     // At that level the client library shows each frame that it sends, and one of them holds the password.

@@ -24,6 +24,12 @@ pub(super) struct Args {
     /// Answer HTTP probes for /livez and /readyz at this address, such as 127.0.0.1:8080 [default: do not listen]
     #[arg(long, env = "PALFREY_HEALTH_LISTEN", value_name = "ADDR")]
     health_listen: Option<SocketAddr>,
+    /// Log where the time of each task goes, in microseconds: as `--log` with `palfrey::times=trace`
+    #[arg(long, env = "PALFREY_PROFILE")]
+    pub(super) profile: bool,
+    /// Write the names of guest functions to /tmp/perf-PID.map, where `perf` looks for them
+    #[arg(long, env = "PALFREY_PERF_MAP")]
+    perf_map: bool,
 }
 
 pub(super) async fn run(config: Config, args: Args) -> Result<(), Failure> {
@@ -31,7 +37,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<(), Failure> {
     arm_failpoints()?;
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
-    let config = connection::complete(config)?;
+    let config = Config { perf_map: args.perf_map, ..connection::complete(config)? };
     let health = match args.health_listen {
         Some(address) => Some(HealthServer::listen(address).await?),
         None => None,

@@ -22,9 +22,7 @@ use super::{
     source::{Full, Source},
 };
 use crate::{
-    TIMES,
     channel::{Channel, Settled},
-    micros,
     queue::QueueError,
     runtime::{JobLease, Runtime, STALL, diagnosis},
     task::{
@@ -360,6 +358,7 @@ impl<'a> Job<'a> {
     }
 
     async fn settle(&mut self, settled: Settled<Piece>) -> Result<(), JobError> {
+        settled.trace_times(settled.sent.tag.sent);
         let Settled { sent, result, acker } = settled;
         let (task, piece) = (&sent.task, &sent.tag);
         self.last_result = Instant::now();
@@ -368,10 +367,6 @@ impl<'a> Job<'a> {
         self.bytes_in_flight -= task.inputs.bytes().len();
         self.late.answered(task.id);
         self.crew.heard(&result.report);
-        let WorkerReport { waited, execution, .. } = result.report;
-        let [round_trip, waited, execution] = [piece.sent.elapsed(), waited, execution].map(micros);
-        let elements = task.inputs.len();
-        tracing::trace!(target: TIMES, elements, round_trip, waited, execution, "answered, in microseconds");
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {

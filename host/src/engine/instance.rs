@@ -23,7 +23,7 @@ use super::{
 };
 #[cfg(debug_assertions)]
 use crate::failpoint::{self, Moment};
-use crate::task::Cause;
+use crate::{TIMES, micros, task::Cause};
 
 /// What belongs to one instance.
 pub(super) struct State {
@@ -106,9 +106,13 @@ impl Core {
             }
         });
         let result = pre.instantiate(&mut store).and_then(|instance| {
+            let instantiated = start.elapsed();
             #[cfg(debug_assertions)]
             failpoint::reached(Moment::DuringExecution, plugin, &operation);
-            call(instance.palfrey_plugin_operations(), &mut store)
+            let result = call(instance.palfrey_plugin_operations(), &mut store);
+            let [instantiating, executing] = [instantiated, start.elapsed().saturating_sub(instantiated)].map(micros);
+            tracing::trace!(target: TIMES, instantiating, executing, "called, in microseconds");
+            result
         });
         let LastWords { panic, stderr, log } = store.data_mut().context.finish();
         match result {

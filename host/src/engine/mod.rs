@@ -46,7 +46,7 @@ use std::{
 };
 
 use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    Config, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy, Store,
     component::{HasSelf, Linker},
 };
 
@@ -104,6 +104,9 @@ pub struct EngineConfig {
     pub compiler: Compiler,
     /// What compiling may use.
     pub compile_limits: CompileLimits,
+    /// Whether the names of all guest functions, and where their machine code is, are written to `/tmp/perf-PID.map`, where
+    /// `perf` looks for them. For profiling only: the file is not removed.
+    pub perf_map: bool,
 }
 
 impl Default for EngineConfig {
@@ -115,6 +118,7 @@ impl Default for EngineConfig {
             limits: LimitRules::default(),
             compiler: Compiler::default(),
             compile_limits: CompileLimits::default(),
+            perf_map: false,
         }
     }
 }
@@ -160,7 +164,11 @@ impl Engine {
             memory: largest.memory,
             reason: error.root_cause().to_string(),
         };
-        let wasmtime = wasmtime::Engine::new(&settings(config.slots, &largest)).map_err(sandbox)?;
+        let mut settings = settings(config.slots, &largest);
+        if config.perf_map {
+            settings.profiler(ProfilingStrategy::PerfMap);
+        }
+        let wasmtime = wasmtime::Engine::new(&settings).map_err(sandbox)?;
         let mut linker = Linker::new(&wasmtime);
         wasi::add_to_linker(&mut linker).map_err(sandbox)?;
         context_interface::add_to_linker::<_, HasSelf<Context>>(&mut linker, |state: &mut State| &mut state.context)

@@ -10,6 +10,7 @@ use std::{
 
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_sdk::{RemoteExecute, Serializable, Serializer};
+use tokio::time::Instant;
 
 use super::{
     JobLease, Runtime, STALL,
@@ -117,7 +118,8 @@ pub struct TaskError<Metadata> {
 /// }
 /// ```
 pub struct TaskSender<Op, Metadata> {
-    sender: CoordinatedSender<()>,
+    /// Remembers when a task was sent.
+    sender: CoordinatedSender<Instant>,
     job: Arc<JobEntry>,
     stage: Stage,
     serializer: Serializer,
@@ -146,7 +148,7 @@ impl<Op: RemoteExecute, Metadata: Serializable> TaskSender<Op, Metadata> {
             inputs: Packed::single(serializer.to_bytes(&task.input).map_err(encode("the input of a task"))?),
         };
         self.job.counts().taken += 1;
-        Ok(self.sender.publish(task, ()).await?)
+        Ok(self.sender.publish(task, Instant::now()).await?)
     }
 
     /// No more tasks will be sent. The stream of results ends when all of them are acknowledged. Dropping the sender
@@ -183,8 +185,8 @@ impl<Op, Metadata> fmt::Debug for TaskSender<Op, Metadata> {
 /// }
 /// ```
 pub struct TaskResults<Op: RemoteExecute, Metadata> {
-    results: CoordinatedStream<()>,
-    outlet: Outlet<()>,
+    results: CoordinatedStream<Instant>,
+    outlet: Outlet<Instant>,
     serializer: Serializer,
     /// Tasks that wait for their next attempt. One that could not be sent again comes out as a failure.
     retries: FuturesUnordered<BoxFuture<'static, Option<Answer<Op, Metadata>>>>,
@@ -204,7 +206,8 @@ enum Step<Op: RemoteExecute, Metadata> {
 }
 
 impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metadata> {
-    fn answer(&mut self, settled: Settled<()>) -> Step<Op, Metadata> {
+    fn answer(&mut self, settled: Settled<Instant>) -> Step<Op, Metadata> {
+        settled.trace_times(settled.sent.tag);
         let Settled { sent, result, acker } = settled;
         let serializer = self.serializer;
         // That of the result is the same, if the result can be read.
@@ -237,7 +240,7 @@ impl<Op: RemoteExecute, Metadata: Serializable + 'static> TaskResults<Op, Metada
                 let task = AnyTask { attempt: sent.task.attempt + 1, ..sent.task.clone() };
                 return Step::Retry(Box::pin(async move {
                     tokio::time::sleep(delay).await;
-                    match outlet.publish(task, ()).await {
+                    match outlet.publish(task, Instant::now()).await {
                         Ok(()) => {
                             // The next attempt is recorded, so that this result can be forgotten either way.
                             _ = acker.ack().await;
@@ -390,7 +393,7 @@ impl Runtime {
         let serializer = self.serializer();
         let stage = resolve_type::<Op>(self.registry(), serializer)?;
         let operations = vec![stage.operation.clone()];
-        let JobLease { routing_key, listed, sender, results } = self.lease_job::<()>(operations).await?;
+        let JobLease { routing_key, listed, sender, results } = self.lease_job::<Instant>(operations).await?;
         let job = listed.entry().clone();
         let outlet = sender.outlet();
         let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());

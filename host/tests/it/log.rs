@@ -17,7 +17,9 @@ impl Log {
     pub(crate) fn of_workers() -> &'static Self {
         static LOG: LazyLock<Log> = LazyLock::new(|| {
             let log = Log::default();
-            let filter = EnvFilter::new("palfrey::guest=trace,palfrey::progress=trace,palfrey_host::worker=info");
+            let filter = EnvFilter::new(
+                "palfrey::guest=trace,palfrey::progress=trace,palfrey::times=trace,palfrey_host::worker=info",
+            );
             let subscriber = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(log.clone());
             tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
             log

@@ -13,9 +13,10 @@ use palfrey_host::{
     worker::WorkerIpc,
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
+use serde_json::{Value, json};
 use speaker::Stubborn;
 
-use crate::{no_workers, runtime, two_workers};
+use crate::{log::Log, no_workers, runtime, two_workers};
 
 #[tokio::test]
 async fn results_come_back_with_their_metadata_and_the_stream_ends() {
@@ -35,6 +36,31 @@ async fn results_come_back_with_their_metadata_and_the_stream_ends() {
     seen.sort();
     assert_eq!(seen.len(), 20);
     assert_eq!(seen[19], (6765, "fib of 20".to_owned()));
+}
+
+#[tokio::test]
+async fn both_sides_tell_where_the_time_of_a_task_went() {
+    let log = Log::of_workers();
+    let runtime = two_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    sender.publish(&Task { routing_key: routing_key.clone(), metadata: (), op: &FibAt, input: 7 }).await.unwrap();
+    let (result, acker) = results.next().await.unwrap();
+    acker.ack().await.unwrap();
+    result.unwrap();
+    let told = |message: &str| {
+        let lines = log.lines();
+        let is_it = |line: &&Value| {
+            let of_the_job = [&line["span"]["job"], &line["fields"]["job"]].contains(&&json!(routing_key.to_string()));
+            line["target"] == "palfrey::times" && of_the_job && line["fields"]["message"] == message
+        };
+        lines.iter().find(is_it).unwrap_or_else(|| panic!("{message}: {lines:#?}"))["fields"].clone()
+    };
+    let [answered, called] = ["answered", "called"].map(|event| told(&format!("{event}, in microseconds")));
+    let micros = |fields: &Value, name: &str| fields[name].as_u64().unwrap();
+    assert_eq!(answered["elements"], 1);
+    let [round_trip, waited, execution] = ["round_trip", "waited", "execution"].map(|name| micros(&answered, name));
+    assert!(waited + execution <= round_trip, "{answered}");
+    assert!(micros(&called, "instantiating") + micros(&called, "executing") <= execution, "{called} {answered}");
 }
 
 #[tokio::test]

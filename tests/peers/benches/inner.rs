@@ -1,6 +1,7 @@
 //! What the steps of a small task cost, each by itself: `cargo xtask bench --inner`.
 //!
-//! Before a change `cargo xtask bench --inner --save-baseline before`, after it `--baseline before`: what became slower is named.
+//! The medians that were kept are in `inner.json`, one folder up; `cargo xtask bench --accept --inner` keeps those of today. On a
+//! machine of one's own `--inner --save-baseline before`, and `--baseline before` after a change, say more.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -10,7 +11,11 @@ use futures::StreamExt as _;
 use palfrey_host::{
     channel::{ChannelFactory, ChannelType, coordinated},
     engine::{Call, Engine, EngineConfig},
-    queue::in_memory::InMemory,
+    queue::{
+        Connection as _, QueueKind, QueueSpec,
+        amqp::{Amqp, AmqpOptions},
+        in_memory::InMemory,
+    },
     task::{
         AnyTask, AnyTaskResult, Apply, Digest, OperationId, Packed, PackedBuilder, Stage, TaskId, TaskOutcome,
         WorkerReport, wire::Message as _,
@@ -100,6 +105,71 @@ fn executing(criterion: &mut Criterion) {
             bencher.iter(|| plugin.fold(&Call::new("sum", &[], limits), &inputs).expect("nothing stops it"));
         });
     }
+    group.finish();
+    let tokio = tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing");
+    criterion.bench_function("to the thread of a slot and back", |bencher| {
+        bencher.iter(|| tokio.block_on(engine.run(|| black_box(7))));
+    });
+}
+
+mod contract {
+    #![allow(missing_docs, unreachable_pub, reason = "it is generated")]
+    wasmtime::component::bindgen!({ path: "../../wit", world: "plugin" });
+}
+
+/// What a call takes without an instance of its own: wasmtime's share that is left.
+fn calling_again(criterion: &mut Criterion) {
+    use contract::{Plugin, exports::palfrey::plugin::operations::Packed};
+    use wasmtime::{
+        Config, Engine, Store,
+        component::{Component, Linker},
+    };
+
+    let mut config = Config::new();
+    config.epoch_interruption(true).cranelift_nan_canonicalization(true).concurrency_support(false);
+    let engine = Engine::new(&config).expect("there is nothing special");
+    let component = std::env::var("PALFREY_BENCH_COMPONENT").expect("`cargo xtask bench --inner` sets it");
+    let component = Component::from_file(&engine, component).expect("it is a component");
+    let mut linker = Linker::new(&engine);
+    linker.define_unknown_imports_as_traps(&component).expect("traps suit everything");
+    let mut store = Store::new(&engine, ());
+    store.set_epoch_deadline(1);
+    let plugin = Plugin::instantiate(&mut store, &component, &linker).expect("it is a plugin");
+    let mut group = criterion.benchmark_group("the same instance again, bare wasmtime");
+    for elements in SIZES {
+        let inputs = packed(elements);
+        let inputs = Packed { bytes: inputs.bytes().to_vec(), ends: inputs.ends().to_vec() };
+        group.throughput(Throughput::Elements(elements));
+        group.bench_function(format!("map {elements}"), |bencher| {
+            bencher.iter(|| {
+                let operations = plugin.palfrey_plugin_operations();
+                operations.call_map(&mut store, "same", &[], "postcard", &inputs).expect("nothing stops it")
+            });
+        });
+    }
+}
+
+/// One message to the broker and back: published and confirmed, delivered and acknowledged.
+fn through_the_broker(criterion: &mut Criterion) {
+    let uri = std::env::var("PALFREY_BENCH_AMQP_URI").expect("`cargo xtask bench --inner` sets it");
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let tokio = tokio.expect("it needs nothing");
+    let (publisher, mut deliveries, _connection) = tokio.block_on(async {
+        let connection = Amqp::connect(&uri, AmqpOptions::default()).await.expect("the broker is there");
+        let queue = connection.declare(&QueueSpec::new("inner", QueueKind::Tasks)).await.expect("it may be made");
+        let publisher = queue.publisher().await.expect("it is connected");
+        (publisher, queue.consumer(16).await.expect("it is connected"), connection)
+    });
+    let message = task(packed(1)).encode();
+    criterion.bench_function("a message of a task through RabbitMQ", |bencher| {
+        bencher.iter(|| {
+            tokio.block_on(async {
+                let (sent, delivery) = tokio::join!(publisher.publish(message.clone()), deliveries.next());
+                sent.expect("the broker takes it");
+                delivery.expect("it was sent").acker.ack().await.expect("it is connected");
+            });
+        });
+    });
 }
 
 /// Sending a task, receiving it, answering, and dropping a second answer.
@@ -174,5 +244,5 @@ fn deciding(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(inner, packing, wire, executing, coordinating, deciding);
+criterion_group!(inner, packing, wire, executing, calling_again, coordinating, through_the_broker, deciding);
 criterion_main!(inner);

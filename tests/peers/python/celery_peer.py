@@ -16,6 +16,11 @@ def mapped(count):
     return sum(peer.weighted(index, output) for index, output in enumerate(output for chunk in outputs for output in chunk))
 
 
+def mapped_by_one(count):
+    outputs = group(same.s(index) for index in range(count))().get()
+    return sum(peer.weighted(index, output) for index, output in enumerate(outputs))
+
+
 def folded(task):
     def fold(count):
         parts = (task.s(list(range(first, min(first + CHUNK, count)))) for first in range(0, count, CHUNK))
@@ -31,7 +36,7 @@ def main():
         worker = subprocess.Popen([sys.executable, "-m", "celery", *command], stdout=output, stderr=output)
         try:
             same.delay(0).get(timeout=60)
-            jobs = {"map": mapped, "fold": folded(total), "map-fold": folded(total_of_same)}
+            jobs = {"map": mapped, "map-by-one": mapped_by_one, "fold": folded(total), "map-fold": folded(total_of_same)}
             peer.serve(jobs, lambda index: same.delay(index).get())
         finally:
             worker.terminate()

@@ -1,19 +1,19 @@
 //! The limits within one process: the component called in a loop without any of the host, and the function itself.
 
-use std::{ops::Range, thread, time::Instant};
+use std::{ops::Range, path::Path, thread, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use async_trait::async_trait;
 use operations::burn;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, Store,
-    component::{Component, Linker, ResourceTable},
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    component::{Component, Linker},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use self::contract::{Plugin, PluginPre, exports::palfrey::plugin::operations::Packed};
+use self::contract::PluginPre;
+pub(crate) use self::contract::exports::palfrey::plugin::operations::Packed;
 use crate::{
-    contestant::{Contestant, Outcome, Site},
+    contestant::{Contestant, Outcome},
     work::{Job, Work, weighted},
 };
 
@@ -25,92 +25,113 @@ mod contract {
 /// Elements of a call, where an element takes no time.
 const BATCH: u64 = 32_768;
 
-struct State {
-    table: ResourceTable,
-    wasi: WasiCtx,
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-/// Calls the component: a fresh instance for each batch, from the pool, on as many threads as there are slots.
+/// Calls the component: a fresh instance for each batch, from the pool, on as many threads as there are slots. The machine code is
+/// that of Palfrey's workers. Nothing else is: no limits, no log, no system interface, and nobody who would stop a guest.
 pub(crate) struct Wasm {
     engine: Engine,
-    plugin: PluginPre<State>,
+    plugin: PluginPre<()>,
 }
 
 impl Wasm {
-    pub(crate) fn load(site: &Site) -> Result<Self> {
-        let mut config = Config::new();
-        config.concurrency_support(false);
-        config.allocation_strategy(InstanceAllocationStrategy::pooling());
-        let engine = Engine::new(&config).map_err(|error| anyhow!("{error:#}"))?;
+    pub(crate) fn load(component: &Path) -> Result<Self> {
         let load = || {
-            let component = Component::from_file(&engine, &site.component)?;
-            let mut linker = Linker::<State>::new(&engine);
-            wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
-            // Nobody calls it.
+            let engine = Engine::new(&settings())?;
+            let component = Component::from_file(&engine, component)?;
+            let mut linker = Linker::new(&engine);
+            // These operations call none of them.
             linker.define_unknown_imports_as_traps(&component)?;
-            PluginPre::new(linker.instantiate_pre(&component)?)
+            component.initialize_copy_on_write_image()?;
+            let plugin = PluginPre::new(linker.instantiate_pre(&component)?)?;
+            Ok(Self { engine, plugin })
         };
-        let plugin = load().map_err(|error| anyhow!("{error:#}"))?;
-        Ok(Self { engine, plugin })
+        load().map_err(plain)
     }
 
-    fn instance(&self) -> wasmtime::Result<(Store<State>, Plugin)> {
-        let state = State { table: ResourceTable::new(), wasi: WasiCtx::builder().build() };
-        let mut store = Store::new(&self.engine, state);
-        let plugin = self.plugin.instantiate(&mut store)?;
-        Ok((store, plugin))
+    /// Maps a batch in an instance of its own.
+    pub(crate) fn map(&self, operation: &str, config: &[u8], inputs: &Packed) -> Result<Packed> {
+        let call = || {
+            let mut store = self.store();
+            let plugin = self.plugin.instantiate(&mut store)?;
+            plugin.palfrey_plugin_operations().call_map(&mut store, operation, config, "postcard", inputs)
+        };
+        let outcome = call().map_err(plain)?;
+        ensure!(outcome.outputs.ends.len() == inputs.ends.len(), "there are outputs missing: {:?}", outcome.failure);
+        Ok(outcome.outputs)
     }
 
-    /// Executes an operation without a config on one input.
-    pub(crate) fn call(&self, operation: &str, input: u64) -> Result<u64> {
-        let packed = Packed { ends: Vec::new(), bytes: postcard::to_stdvec(&input)? };
-        let packed = Packed { ends: vec![packed.bytes.len() as u32], ..packed };
-        let (mut store, plugin) = self.instance().map_err(|error| anyhow!("{error:#}"))?;
-        let operations = plugin.palfrey_plugin_operations();
-        let outcome = operations.call_map(&mut store, operation, &[], "postcard", &packed);
-        Ok(postcard::from_bytes(&outcome.map_err(|error| anyhow!("{error:#}"))?.outputs.bytes)?)
+    /// Folds a batch in an instance of its own.
+    pub(crate) fn fold(&self, operation: &str, inputs: &Packed) -> Result<Vec<u8>> {
+        let call = || {
+            let mut store = self.store();
+            let plugin = self.plugin.instantiate(&mut store)?;
+            plugin.palfrey_plugin_operations().call_fold(&mut store, operation, &[], "postcard", inputs)
+        };
+        call().map_err(plain)?.map_err(|failure| anyhow!("{failure:?}"))
+    }
+
+    fn store(&self) -> Store<()> {
+        let mut store = Store::new(&self.engine, ());
+        // Never: nobody advances the epoch.
+        store.set_epoch_deadline(1);
+        store
     }
 
     /// The answer for some of the inputs.
     pub(crate) fn answer(&self, job: Job, inputs: Range<u64>) -> Result<u64> {
         let packed = pack(inputs.clone())?;
-        let (mut store, plugin) = self.instance().map_err(|error| anyhow!("{error:#}"))?;
-        let operations = plugin.palfrey_plugin_operations();
         let (operation, config) = match job {
             Job::Map => ("same", Vec::new()),
             Job::Burn(rounds) => ("burn", postcard::to_stdvec(&rounds)?),
-            Job::Fold => {
-                let sum = operations.call_fold(&mut store, "sum", &[], "postcard", &packed);
-                let sum = sum.map_err(|error| anyhow!("{error:#}"))?.map_err(|failure| anyhow!("{failure:?}"))?;
-                return Ok(postcard::from_bytes(&sum)?);
-            }
+            Job::Fold => return Ok(postcard::from_bytes(&self.fold("sum", &packed)?)?),
             Job::MapAndFold | Job::Echo(_) => bail!("there is no bare loop for it"),
         };
-        let outcome = operations.call_map(&mut store, operation, &config, "postcard", &packed);
-        let outputs = outcome.map_err(|error| anyhow!("{error:#}"))?.outputs;
-        ensure!(outputs.ends.len() as u64 == inputs.end - inputs.start, "there are outputs missing");
-        let mut from = 0;
-        inputs.zip(outputs.ends).try_fold(0_u64, |sum, (index, until)| {
-            let output = outputs.bytes.get(from..until as usize).context("the offsets are wrong")?;
-            from = until as usize;
-            Ok(sum.wrapping_add(weighted(index, postcard::from_bytes(output)?)))
+        let outputs = self.map(operation, &config, &packed)?;
+        inputs.zip(elements(&outputs)).try_fold(0_u64, |sum, (index, output)| {
+            Ok(sum.wrapping_add(weighted(index, postcard::from_bytes(output?)?)))
         })
     }
 }
 
-fn pack(inputs: Range<u64>) -> Result<Packed> {
+/// Those of Palfrey's engine, as far as they have a share in how quick instances and their code are.
+fn settings() -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.linear_memory_keep_resident(2 << 20).table_keep_resident(512 << 10).max_memory_size(1 << 30);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_reservation(4 << 30)
+        .memory_guard_size(32 << 20)
+        .memory_init_cow(true)
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .concurrency_support(false)
+        .gc_support(false);
+    config
+}
+
+fn plain(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:#}")
+}
+
+/// Packs values.
+pub(crate) fn pack<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> Result<Packed> {
     let mut packed = Packed { bytes: Vec::new(), ends: Vec::new() };
-    for input in inputs {
-        packed.bytes = postcard::to_extend(&input, packed.bytes)?;
+    for value in values {
+        packed.bytes = postcard::to_extend(&value, packed.bytes)?;
         packed.ends.push(packed.bytes.len() as u32);
     }
     Ok(packed)
+}
+
+/// The elements, one after the other.
+pub(crate) fn elements(packed: &Packed) -> impl Iterator<Item = Result<&[u8]>> {
+    let mut from = 0;
+    packed.ends.iter().map(move |&until| {
+        let element = packed.bytes.get(from..until as usize).context("the offsets are wrong");
+        from = until as usize;
+        element
+    })
 }
 
 #[async_trait(?Send)]
@@ -165,5 +186,5 @@ fn on_threads(
         joined.collect::<Result<Vec<u64>>>()
     })?;
     let answer = sums.into_iter().fold(0, u64::wrapping_add);
-    Ok(Outcome { took: started.elapsed(), answer, latencies: Vec::new() })
+    Ok(Outcome { took: started.elapsed(), answer, ..Outcome::default() })
 }

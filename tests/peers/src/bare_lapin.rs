@@ -3,11 +3,11 @@
 //!
 //! A message is the job, the place of its first element, and the elements.
 
-use std::time::Instant;
+use std::{task::Poll, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
     message::Delivery,
@@ -21,14 +21,11 @@ use lapin::{
 use crate::{
     contestant::{Contestant, Outcome, Site},
     latency::one_by_one,
-    work::{Job, Measure, Work, fingerprint, payload, weighted},
+    work::{Batch, Job, Measure, Work, fingerprint, payload, weighted},
     worker::Worker,
 };
 
 pub(crate) const WORKER: &str = "lapin";
-
-/// Who connects as a worker does, and does nothing else.
-pub(crate) const CONNECTION: &str = "connection";
 
 const TASKS: &str = "bench-lapin-tasks";
 const RESULTS: &str = "bench-lapin-results";
@@ -50,19 +47,24 @@ pub(crate) struct Lapin {
 
 impl Lapin {
     pub(crate) async fn start(site: &Site, work: &Work) -> Result<Self> {
-        let (publishing, tasks) = open(&site.uri).await?;
-        let (consuming, results) = open(&site.uri).await?;
         let workers = Worker::start_all(site, work, WORKER)?;
+        Ok(Self { _workers: workers, ..Self::without_workers(&site.uri).await? })
+    }
+
+    pub(crate) async fn without_workers(uri: &str) -> Result<Self> {
+        let (publishing, tasks) = open(uri).await?;
+        let (consuming, results) = open(uri).await?;
         let results = consume(&results, RESULTS, 256).await?;
-        Ok(Self { tasks, results, _connections: [publishing, consuming], _workers: workers })
+        Ok(Self { tasks, results, _connections: [publishing, consuming], _workers: Vec::new() })
     }
 
     async fn rate(&mut self, work: &Work, count: u64) -> Result<u64> {
-        let batch = work.batch.unwrap_or(1) as u64;
+        let batch = if let Batch::Fixed(batch) = work.batch { batch as u64 } else { 1 };
         let bytes = batch as usize * work.job.bytes();
         let window = (WINDOW_BYTES / bytes).clamp(2, WINDOW);
         let (mut next, mut under_way, mut sum) = (0, 0, 0_u64);
         let mut confirms = FuturesUnordered::new();
+        let mut acknowledged = FuturesUnordered::new();
         while next < count || under_way > 0 {
             while next < count && under_way < window {
                 let until = (next + batch).min(count);
@@ -73,28 +75,65 @@ impl Lapin {
             }
             tokio::select! {
                 Some(confirmed) = confirms.next() => confirmed?,
+                Some(written) = acknowledged.next() => written?,
                 result = self.results.next() => {
-                    let result = result.context("the consumer was cancelled")??;
-                    sum = sum.wrapping_add(read(&result.data)?.sum());
-                    result.acker.ack(BasicAckOptions::default()).await?;
-                    under_way -= 1;
+                    let mut result = result.context("the consumer was cancelled")??;
+                    // All that are there are acknowledged by one frame, which nobody waits for.
+                    loop {
+                        sum = sum.wrapping_add(read(&result.data)?.sum());
+                        under_way -= 1;
+                        match self.results.next().now_or_never() {
+                            Some(next) => result = next.context("the consumer was cancelled")??,
+                            None => break,
+                        }
+                    }
+                    let mut written = Box::pin(async move { acknowledge(&result, true).await });
+                    // It begins here: their order matters.
+                    match futures::poll!(written.as_mut()) {
+                        Poll::Ready(written) => written?,
+                        Poll::Pending => acknowledged.push(written),
+                    }
                 }
             }
         }
         while let Some(confirmed) = confirms.next().await {
             confirmed?;
         }
+        while let Some(written) = acknowledged.next().await {
+            written?;
+        }
         Ok(sum)
     }
 
     async fn one(&mut self, input: u64) -> Result<u64> {
-        let message = encode(Job::Map, input..input + 1);
-        let (sent, result) = tokio::join!(publish(&self.tasks, TASKS, &message), self.results.next());
+        let (sent, result) = tokio::join!(send(&self.tasks, input), self.results.next());
         sent?;
         let result = result.context("the consumer was cancelled")??;
-        result.acker.ack(BasicAckOptions::default()).await?;
-        Ok(read(&result.data)?.numbers().next().context("there is no element")?)
+        let output = read(&result.data)?.numbers().next().context("there is no element")?;
+        // It is written while the next task is sent.
+        tokio::spawn(async move { acknowledge(&result, false).await });
+        Ok(output)
     }
+
+    /// Sends one element, whoever answers.
+    pub(crate) async fn send(&self, input: u64) -> Result<()> {
+        send(&self.tasks, input).await
+    }
+
+    /// Waits for one element.
+    pub(crate) async fn receive(&mut self) -> Result<()> {
+        let result = self.results.next().await.context("the consumer was cancelled")??;
+        acknowledge(&result, false).await
+    }
+}
+
+async fn send(tasks: &Channel, input: u64) -> Result<()> {
+    publish(tasks, TASKS, &encode(Job::Map, input..input + 1)).await
+}
+
+async fn acknowledge(delivery: &Delivery, multiple: bool) -> Result<()> {
+    delivery.acker.ack(BasicAckOptions { multiple }).await?;
+    Ok(())
 }
 
 #[async_trait(?Send)]
@@ -104,7 +143,7 @@ impl Contestant for Lapin {
             Measure::Rate => {
                 let started = Instant::now();
                 let answer = self.rate(work, count).await?;
-                Ok(Outcome { took: started.elapsed(), answer, latencies: Vec::new() })
+                Ok(Outcome { took: started.elapsed(), answer, ..Outcome::default() })
             }
             Measure::Latency => one_by_one(count, async |input| self.one(input).await).await,
         }
@@ -128,8 +167,7 @@ pub(crate) async fn serve(uri: &str) -> Result<()> {
 /// The operations of this peer return what they are given.
 async fn answer(results: Channel, task: Delivery) -> Result<()> {
     publish(&results, RESULTS, &task.data).await?;
-    task.acker.ack(BasicAckOptions::default()).await?;
-    Ok(())
+    acknowledge(&task, false).await
 }
 
 async fn open(uri: &str) -> Result<(Connection, Channel)> {
@@ -199,13 +237,4 @@ impl Message<'_> {
         }
         (self.first..).zip(self.numbers()).fold(0, |sum, (index, output)| sum.wrapping_add(weighted(index, output)))
     }
-}
-
-/// Two connections, one of which consumes.
-pub(crate) async fn connect(uri: &str) -> Result<()> {
-    let _publishing = open(uri).await?;
-    let (_consuming, channel) = open(uri).await?;
-    let _consumer = consume(&channel, RESULTS, 1).await?;
-    println!("{}", crate::palfrey::READY);
-    std::future::pending().await
 }

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use anyhow::Result;
 use async_trait::async_trait;
 
-use crate::{bare, bare_lapin, paladin_peer, palfrey, python, work::Work};
+use crate::{bare, bare_lapin, paladin_peer, palfrey, python, work::Work, worker::Worker};
 
 /// Where the contestants find what they need.
 #[derive(Debug, Clone)]
@@ -14,12 +14,21 @@ pub(crate) struct Site {
     pub(crate) uri: String,
     /// The operations as a component.
     pub(crate) component: PathBuf,
-    /// The plugin `text`.
-    pub(crate) text: PathBuf,
+    /// Where Palfrey's own plugins are.
+    pub(crate) plugins: PathBuf,
     /// An interpreter that has Celery and Dask.
     pub(crate) python: PathBuf,
     /// Where workers write what they have to say.
     pub(crate) logs: PathBuf,
+    /// Whether they tell where the time goes.
+    pub(crate) explains: bool,
+}
+
+impl Site {
+    /// One of Palfrey's own plugins.
+    pub(crate) fn plugin(&self, name: &str) -> PathBuf {
+        self.plugins.join(name).with_extension("wasm")
+    }
 }
 
 /// What one repetition came to.
@@ -31,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) answer: u64,
     /// How long each element took, where they were sent one after the other.
     pub(crate) latencies: Vec<Duration>,
+    /// Elements of a message, in the mean, where the contestant chose it.
+    pub(crate) batch: Option<usize>,
 }
 
 /// Somebody who can do a work. Dropping it ends its workers.
@@ -38,6 +49,11 @@ pub(crate) struct Outcome {
 pub(crate) trait Contestant {
     /// Does the work with the inputs `0..count`.
     async fn run(&mut self, work: &Work, count: u64) -> Result<Outcome>;
+
+    /// Those that can tell where the time goes.
+    fn workers(&mut self) -> &mut [Worker] {
+        &mut []
+    }
 }
 
 /// The contestants.
@@ -67,7 +83,7 @@ impl Who {
             Self::Lapin => Box::new(bare_lapin::Lapin::start(site, work).await?),
             Self::Celery => Box::new(python::Python::start(site, work, "celery_peer.py").await?),
             Self::Dask => Box::new(python::Python::start(site, work, "dask_peer.py").await?),
-            Self::Wasm => Box::new(bare::Wasm::load(site)?),
+            Self::Wasm => Box::new(bare::Wasm::load(&site.component)?),
             Self::Native => Box::new(bare::Native),
         })
     }
@@ -87,6 +103,16 @@ impl Who {
             Self::Dask => "nothing is durable; no broker; native Python",
             Self::Wasm => "a loop in this process; sandboxed",
             Self::Native => "a loop in this process; native",
+        }
+    }
+
+    /// The same in a word or two.
+    pub(crate) const fn keeps(self) -> &'static str {
+        match self {
+            Self::Palfrey | Self::PalfreyKept | Self::Lapin => "tasks, results",
+            Self::Celery => "tasks, unconfirmed",
+            Self::PalfreyInMemory | Self::Paladin | Self::PaladinInMemory | Self::Dask => "nothing",
+            Self::Wasm | Self::Native => "nothing",
         }
     }
 }

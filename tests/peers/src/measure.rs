@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::{
     contestant::{Contestant, Outcome, Site, Who},
-    work::{Measure, Work},
+    explain::{Explained, Sums, Times},
+    work::{Batch, Measure, Work},
 };
 
 /// How much is measured.
@@ -17,6 +18,13 @@ pub(crate) struct Effort {
     pub(crate) repetitions: usize,
     /// About as long as each repetition takes.
     pub(crate) length: Duration,
+}
+
+impl Effort {
+    /// No repetition has to be longer, even if more elements would go faster still.
+    fn longest(self) -> Duration {
+        (4 * self.length).min(Duration::from_secs(5))
+    }
 }
 
 /// The smallest, the middle and the largest of some values.
@@ -36,6 +44,8 @@ pub(crate) struct Shown {
     pub(crate) values: Vec<f64>,
     /// The seconds that 99 of 100 elements took at the most, if that was measured.
     pub(crate) slowest_of_hundred: Option<f64>,
+    /// Elements of a message in the last repetition, in the mean, where the contestant chose it or was given it.
+    pub(crate) batch: Option<usize>,
 }
 
 /// A work, and what each contestant has shown in it.
@@ -44,8 +54,6 @@ pub(crate) type Measured = BTreeMap<Who, Shown>;
 const MOST_ELEMENTS: u64 = 50_000_000;
 /// Twice as many elements, or more, at a rate so many times as high: it is not a job's last one yet.
 const STILL_FASTER: f64 = 1.2;
-/// No repetition has to be longer for that.
-const LONGEST: Duration = Duration::from_secs(5);
 /// Latencies are of single elements.
 const MOST_LATENCIES: u64 = 5_000;
 
@@ -56,30 +64,73 @@ struct Runner {
     expected: u64,
     values: Vec<f64>,
     latencies: Vec<Duration>,
+    batch: Option<usize>,
 }
 
-/// Starts the contestants of a work, lets each warm up, and has them alternate.
-pub(crate) async fn measure(site: &Site, work: &Work, effort: Effort) -> Result<Measured> {
-    let mut runners = Vec::new();
+/// Starts the contestants of a work, lets each warm up, and has them alternate. Where there is somebody who hears it, tells where
+/// the time of Palfrey's tasks went, once all are warm.
+pub(crate) async fn measure(
+    site: &Site,
+    work: &Work,
+    effort: Effort,
+    times: Option<&Times>,
+) -> Result<(Measured, Option<Explained>)> {
+    let mut runners: Vec<Runner> = Vec::new();
     for who in work.contestants() {
         let contestant = who.start(site, work).await.with_context(|| format!("{who} does not start"))?;
-        let mut runner = Runner { who, contestant, count: 1, expected: 0, values: Vec::new(), latencies: Vec::new() };
-        runner.warm_up(work, effort.length).await?;
+        let mut runner = Runner::new(who, contestant);
+        runner.warm_up(&like_the_first(work, &runners), effort).await?;
         runners.push(runner);
     }
+    if let (Some(_), Some(palfrey)) = (times, runners.first_mut()) {
+        palfrey.contestant.workers().iter_mut().try_for_each(|worker| worker.listen())?;
+    }
     for _ in 0..effort.repetitions {
-        for runner in &mut runners {
-            let outcome = runner.run(work).await?;
-            runner.take(work, outcome);
+        for number in 0..runners.len() {
+            let work = like_the_first(work, &runners[..number]);
+            times.inspect(|times| times.listen(number == 0));
+            let outcome = runners[number].run(&work).await?;
+            times.inspect(|times| times.listen(false));
+            runners[number].take(&work, outcome);
         }
     }
-    Ok(runners.into_iter().map(Runner::shown).collect())
+    let explained = match (times, runners.first_mut()) {
+        (Some(times), Some(palfrey)) => Some(explained(times, palfrey).await?),
+        _ => None,
+    };
+    Ok((runners.into_iter().map(Runner::shown).collect(), explained))
+}
+
+async fn explained(times: &Times, palfrey: &mut Runner) -> Result<Explained> {
+    let orchestrator = times.take();
+    let mut workers = Sums::default();
+    let processes = palfrey.contestant.workers();
+    if processes.is_empty() {
+        workers = orchestrator;
+    }
+    for worker in processes {
+        workers.add(&worker.heard().await?);
+    }
+    Ok(Explained { orchestrator, workers })
+}
+
+/// The work as it is for a contestant: with the batch of the first one, if that is what is asked for.
+fn like_the_first(work: &Work, runners: &[Runner]) -> Work {
+    match (work.batch, runners.first().and_then(|first| first.batch)) {
+        (Batch::LikePalfrey, Some(batch)) => Work { batch: Batch::Fixed(batch), ..*work },
+        _ => *work,
+    }
 }
 
 impl Runner {
+    fn new(who: Who, contestant: Box<dyn Contestant>) -> Self {
+        Self { who, contestant, count: 1, expected: 0, values: Vec::new(), latencies: Vec::new(), batch: None }
+    }
+
     /// Finds out how many elements take as long as a repetition is to take, or more of them where they go faster still the
     /// more there are: what is measured is what elements take, not what it takes to begin.
-    async fn warm_up(&mut self, work: &Work, length: Duration) -> Result<()> {
+    async fn warm_up(&mut self, work: &Work, effort: Effort) -> Result<()> {
+        let Effort { length, .. } = effort;
         let most = if work.measure == Measure::Latency { MOST_LATENCIES } else { MOST_ELEMENTS };
         // The first run is the coldest.
         self.timed(work, 1).await?;
@@ -87,7 +138,7 @@ impl Runner {
         loop {
             let took = self.timed(work, self.count).await?;
             let earlier = std::mem::replace(&mut rate, self.count as f64 / took.as_secs_f64().max(1e-9));
-            let is_steady = rate < STILL_FASTER * earlier || took > LONGEST;
+            let is_steady = rate < STILL_FASTER * earlier || took > effort.longest();
             if self.count == most || (took >= length / 2 && is_steady) {
                 return Ok(());
             }
@@ -109,6 +160,7 @@ impl Runner {
         let Self { who, contestant, count, expected, .. } = self;
         let outcome = contestant.run(work, *count).await.with_context(|| format!("{who} failed at `{}`", work.name))?;
         ensure!(outcome.answer == *expected, "{who} has a wrong answer to `{}` of {count} elements", work.name);
+        self.batch = outcome.batch;
         Ok(outcome)
     }
 
@@ -126,7 +178,8 @@ impl Runner {
     fn shown(mut self) -> (Who, Shown) {
         self.latencies.sort_unstable();
         let slowest = self.latencies.get(self.latencies.len() * 99 / 100).map(Duration::as_secs_f64);
-        (self.who, Shown { elements: self.count, values: self.values, slowest_of_hundred: slowest })
+        let Self { who, count, values, batch, .. } = self;
+        (who, Shown { elements: count, values, slowest_of_hundred: slowest, batch })
     }
 }
 
@@ -157,7 +210,8 @@ mod tests {
 
     #[test]
     fn ratios_are_of_the_same_repetition() {
-        let shown = |values: &[f64]| Shown { elements: 1, values: values.to_vec(), slowest_of_hundred: None };
+        let shown =
+            |values: &[f64]| Shown { elements: 1, values: values.to_vec(), slowest_of_hundred: None, batch: None };
         let ratios = Spread::of_ratios(&shown(&[10.0, 40.0, 20.0]), &shown(&[1.0, 4.0, 4.0]));
         assert_eq!(ratios, Spread { low: 5.0, median: 10.0, high: 10.0 });
     }

@@ -133,7 +133,7 @@ impl Contestant for Paladin {
             Measure::Rate => {
                 let started = Instant::now();
                 let answer = self.answer(work.job, count).await?;
-                Ok(Outcome { took: started.elapsed(), answer, latencies: Vec::new() })
+                Ok(Outcome { took: started.elapsed(), answer, ..Outcome::default() })
             }
             Measure::Latency => {
                 let runtime = &self.runtime;

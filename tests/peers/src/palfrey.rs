@@ -3,6 +3,10 @@
 use std::{
     num::NonZeroUsize,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +19,7 @@ use palfrey_host::{
     channel::LeaseGuard,
     config::Transport,
     directive::*,
+    engine::Compiler,
     runtime::{Task, TaskResults, TaskSender},
     task::RoutingKey,
 };
@@ -23,11 +28,14 @@ use palfrey_sdk::Blob;
 use crate::{
     contestant::{Contestant, Outcome, Site},
     latency::one_by_one,
-    work::{Job, Measure, Work, fingerprint, payload, weighted},
+    work::{Batch, Job, Measure, Work, fingerprint, payload, weighted},
     worker::Worker,
 };
 
 pub(crate) const WORKER: &str = "palfrey";
+
+/// How this program is told to be a compiler.
+pub(crate) const COMPILE: &str = "compile-component";
 
 /// What a worker says when it begins.
 pub(crate) const READY: &str = "taking tasks";
@@ -40,7 +48,7 @@ pub(crate) fn renamed(number: usize) -> String {
 pub(crate) struct Palfrey {
     runtime: Runtime,
     lease: Option<Lease>,
-    _workers: Vec<Worker>,
+    workers: Vec<Worker>,
 }
 
 type Lease = (RoutingKey, TaskSender<Same, ()>, LeaseGuard<TaskResults<Same, ()>>);
@@ -49,7 +57,7 @@ impl Palfrey {
     pub(crate) async fn over_amqp(site: &Site, work: &Work, keeps_lease: bool) -> Result<Self> {
         let workers = Worker::start_all(site, work, WORKER)?;
         let runtime = Runtime::from_config(&config(&site.uri, None)?).await?;
-        let mut palfrey = Self { runtime, lease: None, _workers: workers };
+        let mut palfrey = Self { runtime, lease: None, workers };
         palfrey.deploy(site).await?;
         if keeps_lease {
             palfrey.lease = Some(palfrey.runtime.lease_coordinated_task_channel().await?);
@@ -61,7 +69,7 @@ impl Palfrey {
 
     pub(crate) async fn in_memory(site: &Site, work: &Work) -> Result<Self> {
         let config = Config { slots: NonZeroUsize::new(work.slots), ..Config::default() };
-        let palfrey = Self { runtime: Runtime::from_config(&config).await?, lease: None, _workers: Vec::new() };
+        let palfrey = Self { runtime: Runtime::from_config(&config).await?, lease: None, workers: Vec::new() };
         palfrey.deploy(site).await?;
         Ok(palfrey)
     }
@@ -73,14 +81,20 @@ impl Palfrey {
         Ok(())
     }
 
-    async fn answer(&self, work: &Work, count: u64) -> Result<u64> {
+    /// The answer, and the elements of a task in the mean.
+    async fn answer(&self, work: &Work, count: u64) -> Result<(u64, usize)> {
         let runtime = &self.runtime;
-        let mut options = JobOptions::default().timeout(Duration::from_secs(120));
-        if let Some(batch) = work.batch {
+        // Progress is told of once for each task.
+        let tasks = Arc::new(AtomicU64::new(0));
+        let counted = tasks.clone();
+        let mut options = JobOptions::default().timeout(Duration::from_secs(120)).on_progress(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        if let Batch::Fixed(batch) = work.batch {
             options = options.batch_size(BatchSize::Fixed(batch.try_into()?));
         }
         let numbers = IndexedStream::from(0..count).options(options.clone());
-        Ok(match work.job {
+        let answer = match work.job {
             Job::Map => weighted_sum(numbers.map(&Same).run(runtime).await?, |output| output).await?,
             Job::Burn(rounds) => {
                 weighted_sum(numbers.map(&Burn { rounds }).run(runtime).await?, |output| output).await?
@@ -92,7 +106,9 @@ impl Palfrey {
                 let texts = IndexedStream::from(texts).options(options).map(&Echo).run(runtime).await?;
                 weighted_sum(texts, |text: Blob| fingerprint(&text)).await?
             }
-        })
+        };
+        let batch = count.div_ceil(tasks.load(Ordering::Relaxed).max(1));
+        Ok((answer, batch as usize))
     }
 }
 
@@ -115,8 +131,8 @@ impl Contestant for Palfrey {
     async fn run(&mut self, work: &Work, count: u64) -> Result<Outcome> {
         if work.measure == Measure::Rate {
             let started = Instant::now();
-            let answer = self.answer(work, count).await?;
-            return Ok(Outcome { took: started.elapsed(), answer, latencies: Vec::new() });
+            let (answer, batch) = self.answer(work, count).await?;
+            return Ok(Outcome { took: started.elapsed(), answer, batch: Some(batch), latencies: Vec::new() });
         }
         match &mut self.lease {
             None => {
@@ -136,6 +152,10 @@ impl Contestant for Palfrey {
             }
         }
     }
+
+    fn workers(&mut self) -> &mut [Worker] {
+        &mut self.workers
+    }
 }
 
 pub(crate) fn config(uri: &str, cache_dir: Option<PathBuf>) -> Result<Config> {
@@ -149,8 +169,13 @@ pub(crate) fn config(uri: &str, cache_dir: Option<PathBuf>) -> Result<Config> {
     })
 }
 
+/// Compiles in a child process, as `palfrey` does.
+pub(crate) fn compiler() -> Result<Compiler> {
+    Ok(Compiler::this_program(COMPILE)?)
+}
+
 /// A worker, as `palfrey worker` is one: it also writes a log.
 pub(crate) async fn serve(uri: &str, cache: Option<PathBuf>) -> Result<()> {
-    let worker = WorkerRuntime::from_config(&config(uri, cache)?).await?;
+    let worker = WorkerRuntime::from_config(&Config { compiler: compiler()?, ..config(uri, cache)? }).await?;
     Ok(worker.main_loop(std::future::pending()).await?)
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     contestant::{Contestant, Outcome, Site},
-    work::{Job, Measure, Work},
+    work::{Batch, Job, Measure, Work},
 };
 
 pub(crate) struct Python {
@@ -69,6 +69,7 @@ impl Python {
 
     fn ask(&mut self, work: &Work, count: u64) -> Result<Outcome> {
         let job = match work.job {
+            Job::Map if work.batch == Batch::Fixed(1) => "map-by-one",
             Job::Map => "map",
             Job::Fold => "fold",
             Job::MapAndFold => "map-fold",
@@ -79,7 +80,7 @@ impl Python {
         writeln!(asks, "{}", serde_json::to_string(&Asked { job, measure, count })?)?;
         let Answer { took, answer, latencies } = serde_json::from_str(&self.line()?)?;
         let latencies = latencies.into_iter().map(Duration::from_secs_f64).collect();
-        Ok(Outcome { took: Duration::from_secs_f64(took), answer, latencies })
+        Ok(Outcome { took: Duration::from_secs_f64(took), answer, latencies, batch: None })
     }
 }
 

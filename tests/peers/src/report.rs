@@ -7,9 +7,10 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
 
 use crate::{
-    alone::{self, Alone, Row},
+    alone::{Alone, Row},
     contestant::Who,
     measure::{Measured, Shown, Spread},
+    sweep::Sweep,
     work::{Goal, Job, Measure, Work},
 };
 
@@ -18,6 +19,7 @@ use crate::{
 pub(crate) struct Report {
     works: Vec<(Work, Measured)>,
     alone: Vec<(&'static str, Vec<Row>)>,
+    sweeps: Vec<(&'static str, Vec<(u64, Measured)>)>,
 }
 
 impl Report {
@@ -29,30 +31,47 @@ impl Report {
 
     /// Adds a measure of Palfrey alone, and prints its rows.
     pub(crate) fn add_alone(&mut self, measure: &Alone, rows: Vec<Row>) {
-        println!("\n{}: {}\n{}", measure.name, measure.about, alone::table(&rows));
+        println!("\n{}: {}\n{}", measure.name, measure.about, table_alone(&[(measure.name, &rows)]));
         self.alone.push((measure.name, rows));
+    }
+
+    /// Adds what a plot shows.
+    pub(crate) fn add_sweep(&mut self, sweep: &Sweep, measured: Vec<(u64, Measured)>) {
+        self.sweeps.push((sweep.name, measured));
     }
 
     /// Prints all rows, and what each contestant promises.
     pub(crate) fn print(&self) {
         let rows: Vec<_> = self.works.iter().map(|(work, measured)| (*work, measured)).collect();
-        if rows.is_empty() {
-            return;
+        if !rows.is_empty() {
+            println!("\n{}\n\nWhat is durable and confirmed:", table(&rows));
+            let mut all: Vec<Who> = self.works.iter().flat_map(|(_, measured)| measured.keys().copied()).collect();
+            all.sort_unstable();
+            all.dedup();
+            for who in all {
+                println!("  {who:20} {}", who.promises());
+            }
         }
-        println!("\n{}\n\nWhat is durable and confirmed:", table(&rows));
-        let mut all: Vec<Who> = self.works.iter().flat_map(|(_, measured)| measured.keys().copied()).collect();
-        all.sort_unstable();
-        all.dedup();
-        for who in all {
-            println!("  {who:20} {}", who.promises());
+        let rows: Vec<_> = self.alone.iter().map(|(name, rows)| (*name, rows.as_slice())).collect();
+        if !rows.is_empty() {
+            println!("\n{}", table_alone(&rows));
         }
     }
 
     /// Writes everything that was measured.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let works: Vec<Value> = self.works.iter().map(|(work, measured)| document(work, measured)).collect();
-        let alone: Vec<Value> = self.alone.iter().map(|(name, rows)| json!({ "name": name, "rows": rows })).collect();
-        let text = serde_json::to_string_pretty(&json!({ "works": works, "alone": alone }))?;
+        let alone = self
+            .alone
+            .iter()
+            .map(|(name, rows)| json!({ "name": name, "rows": rows.iter().map(Row::document).collect::<Vec<_>>() }));
+        let sweeps = self.sweeps.iter().map(|(name, points)| {
+            let point =
+                |(point, measured): &(u64, Measured)| json!({ "at": point, "contestants": contestants(measured) });
+            json!({ "name": name, "points": points.iter().map(point).collect::<Vec<_>>() })
+        });
+        let (alone, sweeps): (Vec<_>, Vec<_>) = (alone.collect(), sweeps.collect());
+        let text = serde_json::to_string_pretty(&json!({ "works": works, "alone": alone, "sweeps": sweeps }))?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }
@@ -61,7 +80,9 @@ impl Report {
 fn table(works: &[(Work, &Measured)]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["work", "against", "ratio", "lowest – highest", "goal", "Palfrey", "peer"]);
+    let header =
+        ["work", "ratio", "lowest – highest", "goal", "against", "Palfrey", "peer", "confirmed: Palfrey", "peer"];
+    table.set_header(header);
     for (work, measured) in works {
         for goal in work.goals {
             let (Some(ours), Some(theirs)) = (measured.get(&work.palfrey), measured.get(&goal.against)) else {
@@ -70,16 +91,36 @@ fn table(works: &[(Work, &Measured)]) -> Table {
             let ratio = Spread::of_ratios(ours, theirs);
             table.add_row([
                 work.name.to_owned(),
-                goal.against.to_string(),
                 format!("{} ×", figure(ratio.median)),
-                format!("{} – {}", figure(ratio.low), figure(ratio.high)),
+                range(ratio, figure),
                 verdict(work, goal, ratio),
+                goal.against.to_string(),
                 value(work, ours),
                 value(work, theirs),
+                work.palfrey.keeps().to_owned(),
+                goal.against.keeps().to_owned(),
             ]);
         }
     }
     table
+}
+
+/// What Palfrey shows by itself.
+fn table_alone(measures: &[(&str, &[Row])]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(["measure", "of", "ratio", "lowest – highest", "goal", "measured", "beside", "confirmed"]);
+    for (name, rows) in measures {
+        for row in *rows {
+            table.add_row([(*name).to_owned()].into_iter().chain(row.cells()));
+        }
+    }
+    table
+}
+
+/// From the lowest to the highest.
+pub(crate) fn range(spread: Spread, show: impl Fn(f64) -> String) -> String {
+    format!("{} – {}", show(spread.low), show(spread.high))
 }
 
 fn verdict(work: &Work, goal: &Goal, ratio: Spread) -> String {
@@ -106,7 +147,7 @@ fn value(work: &Work, shown: &Shown) -> String {
 }
 
 /// Three digits.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0..1.0 => format!("{value:.3}"),
         1.0..10.0 => format!("{value:.2}"),
@@ -115,11 +156,13 @@ fn figure(value: f64) -> String {
     }
 }
 
+fn contestants(measured: &Measured) -> Vec<Value> {
+    let one =
+        |(who, shown): (&Who, &Shown)| json!({ "name": who.to_string(), "promises": who.promises(), "shown": shown });
+    measured.iter().map(one).collect()
+}
+
 fn document(work: &Work, measured: &Measured) -> Value {
-    let contestants: Vec<Value> = measured
-        .iter()
-        .map(|(who, shown)| json!({ "name": who.to_string(), "promises": who.promises(), "shown": shown }))
-        .collect();
     let ratios: Vec<Value> = work
         .goals
         .iter()
@@ -133,7 +176,7 @@ fn document(work: &Work, measured: &Measured) -> Value {
         "about": work.about,
         "unit": if work.measure == Measure::Rate { "elements per second" } else { "seconds per element" },
         "ratios": ratios,
-        "contestants": contestants,
+        "contestants": contestants(measured),
     })
 }
 

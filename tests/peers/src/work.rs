@@ -26,6 +26,17 @@ pub(crate) enum Measure {
     Latency,
 }
 
+/// How many elements travel together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Batch {
+    /// Each contestant does as it does.
+    Own,
+    /// So many.
+    Fixed(usize),
+    /// Palfrey does as it does, and the bare loop is given what that came to in the mean of its last job.
+    LikePalfrey,
+}
+
 /// What Palfrey should reach beside a peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Goal {
@@ -41,8 +52,7 @@ pub(crate) struct Work {
     pub(crate) about: &'static str,
     pub(crate) job: Job,
     pub(crate) measure: Measure,
-    /// Elements that travel together, where that is fixed. Elsewhere each contestant does as it does.
-    pub(crate) batch: Option<usize>,
+    pub(crate) batch: Batch,
     /// Processes, or threads of one process, that execute.
     pub(crate) slots: usize,
     pub(crate) palfrey: Who,
@@ -62,15 +72,12 @@ const AMQP: Work = Work {
     about: "",
     job: Job::Map,
     measure: Measure::Rate,
-    batch: None,
+    batch: Batch::Own,
     slots: 2,
     palfrey: Who::Palfrey,
     goals: &[],
 };
 const IN_MEMORY: Work = Work { palfrey: Who::PalfreyInMemory, ..AMQP };
-
-/// The batch that the bare loop is given where it is to do what Palfrey does: what a measured batch grows to.
-const LIKE_PALFREY: usize = 32_768;
 
 /// Everything that is measured.
 pub(crate) const WORKS: &[Work] = &[
@@ -97,28 +104,40 @@ pub(crate) const WORKS: &[Work] = &[
     Work {
         name: "map-by-one",
         about: "the same map, each element a message",
-        batch: Some(1),
-        goals: &[goal(Who::Lapin, 0.85), beside(Who::Paladin)],
+        batch: Batch::Fixed(1),
+        goals: &[goal(Who::Lapin, 0.85), beside(Who::Paladin), beside(Who::Celery), beside(Who::Dask)],
         ..AMQP
     },
     Work {
         name: "map-by-many",
-        about: "the same map, 32,768 elements a message",
-        batch: Some(LIKE_PALFREY),
-        goals: &[goal(Who::Lapin, 0.85)],
+        about: "the same map, the bare loop with the batch that Palfrey has chosen",
+        batch: Batch::LikePalfrey,
+        goals: &[goal(Who::Lapin, 0.85), beside(Who::Celery), beside(Who::Dask)],
         ..AMQP
     },
     Work {
         name: "map-in-memory",
         about: "map of an empty operation, in memory",
-        goals: &[goal(Who::PaladinInMemory, 20.0), beside(Who::Wasm), beside(Who::Native)],
+        goals: &[
+            goal(Who::PaladinInMemory, 20.0),
+            beside(Who::Wasm),
+            beside(Who::Native),
+            beside(Who::Celery),
+            beside(Who::Dask),
+        ],
         ..IN_MEMORY
     },
     Work {
         name: "fold-in-memory",
         about: "fold of a sum, in memory",
         job: Job::Fold,
-        goals: &[goal(Who::PaladinInMemory, 30.0), beside(Who::Wasm), beside(Who::Native)],
+        goals: &[
+            goal(Who::PaladinInMemory, 30.0),
+            beside(Who::Wasm),
+            beside(Who::Native),
+            beside(Who::Celery),
+            beside(Who::Dask),
+        ],
         ..IN_MEMORY
     },
     Work {
@@ -156,6 +175,7 @@ pub(crate) const WORKS: &[Work] = &[
     },
 ];
 
+// Celery encodes bytes as text and Dask hands them over by pickle: neither is sent payloads like these, so neither takes part.
 const ECHO: &[Goal] = &[goal(Who::Lapin, 0.8), beside(Who::Paladin)];
 
 impl Work {

@@ -1,6 +1,6 @@
 //! Workers end when they are told to, and a job does not notice.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fs, path::PathBuf};
 
 use futures::TryStreamExt;
 use palfrey_host::directive::*;
@@ -25,7 +25,7 @@ async fn a_worker_that_is_told_to_end_finishes_what_is_under_way_and_exits_with_
     leaving.signal("TERM");
     leaving.log().until(&["SIGTERM: finishing what is under way; once more to exit at once"]).await;
     leaving.log().until(&["taking no more tasks"]).await;
-    let staying = world.worker(&["--slots", "1"]).await;
+    let staying = world.worker(&["--slots", "1", "--profile", "--perf-map"]).await;
     assert_eq!(leaving.ended().await, 0);
 
     let results = soon(job).await.unwrap().unwrap();
@@ -34,6 +34,16 @@ async fn a_worker_that_is_told_to_end_finishes_what_is_under_way_and_exits_with_
     let (before, after) = (stamped(leaving.log()), stamped(staying.log()));
     assert!(!before.is_empty() && before.is_disjoint(&after), "nothing was done twice: {before:?} {after:?}");
     assert_eq!(before.len() + after.len(), 8);
+
+    // What the second one was told besides.
+    for times in [["instantiating=", "executing="], ["publishing=", "confirming="], ["waited=", "sending="]] {
+        assert!(staying.log().has(&["task{job=", "palfrey::times", times[0], times[1]]), "{times:?}");
+    }
+    assert!(!leaving.log().has(&["palfrey::times"]));
+    let map = PathBuf::from(format!("/tmp/perf-{}.map", staying.process()));
+    let names = fs::read_to_string(&map).unwrap();
+    fs::remove_file(&map).unwrap();
+    assert!(names.contains("Stamp as palfrey_sdk"), "machine code from the cache has names as well: {names}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,13 +18,16 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tracing::{debug, warn};
+use tracing::{Span, debug, trace, warn};
 
 use super::{
     link::{Link, Verdict, size_limit},
     topology,
 };
-use crate::queue::{Condition, Durability, MAX_MESSAGE, QueueError};
+use crate::{
+    TIMES, micros,
+    queue::{Condition, Durability, MAX_MESSAGE, QueueError},
+};
 
 /// Messages on their way to the broker, or to its disk, at a time. Quorum queues need some hundreds to be quick.
 const WINDOW: usize = 1024;
@@ -53,6 +56,8 @@ struct Outgoing {
     routing_key: ShortString,
     payload: Bytes,
     headers: Option<FieldTable>,
+    /// Whose message it is.
+    span: Span,
     done: oneshot::Sender<Result<(), QueueError>>,
 }
 
@@ -87,7 +92,8 @@ impl Outbox {
             return Err(QueueError::TooLarge { size: payload.len(), limit: MAX_MESSAGE });
         }
         let (done, outcome) = oneshot::channel();
-        let message = Outgoing { queue, routing_key, payload, headers, done };
+        let span = Span::current();
+        let message = Outgoing { queue, routing_key, payload, headers, span, done };
         self.messages.send(message).await.map_err(|_| QueueError::Closed)?;
         outcome.await.unwrap_or(Err(QueueError::Closed))
     }
@@ -229,12 +235,17 @@ impl Driver {
         let options = BasicPublishOptions { mandatory, ..Default::default() };
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());
+        let span = message.span.clone();
         async move {
+            let started = Instant::now();
             let sent = channel.basic_publish(exchange, routing_key, options, &payload, properties).await;
+            let published = started.elapsed();
             let confirmation = match sent {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
+            let [publishing, confirming] = [published, started.elapsed().saturating_sub(published)].map(micros);
+            trace!(target: TIMES, parent: &span, publishing, confirming, "published, in microseconds");
             (id, confirmation)
         }
         .boxed()

@@ -7,70 +7,58 @@ mod dispatch;
 mod flat;
 mod idle;
 mod memory;
+mod row;
 mod starting;
+mod straggler;
 mod uneven;
 mod words;
 
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use palfrey_host::{Config, Runtime};
-use serde::{Deserialize, Serialize};
 
+pub(crate) use self::row::Row;
+use self::row::{ALL, Bound, Unit};
 use crate::{contestant::Site, palfrey, worker::Worker};
 
 /// A measure.
 pub(crate) struct Alone {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// Whether it wants a broker in which nothing has been deployed.
+    pub(crate) from_nothing: bool,
+}
+
+const fn alone(name: &'static str, about: &'static str) -> Alone {
+    Alone { name, about, from_nothing: false }
 }
 
 /// All of them.
 pub(crate) const ALONE: &[Alone] = &[
-    Alone { name: "words", about: "counting words in memory, beside native threads" },
+    alone("words", "counting the words of Rust sources in memory, beside native threads"),
+    alone("uneven", "operations of lengths that nobody knows before, beside what no schedule can beat"),
+    alone("straggler", "a job of which one worker has a tenth of the time, beside one without it"),
+    alone("dispatch", "a batch in a fresh instance, beside bare wasmtime"),
+    alone("memory", "the orchestrator's memory while it folds ten million elements over RabbitMQ"),
+    alone("flat", "the cost of an element, by elements, slots, operations and jobs"),
+    alone("idle", "a worker that has nothing to do"),
     Alone {
-        name: "uneven",
-        about: "operations of Pareto-distributed length, beside the best static schedule in hindsight",
+        from_nothing: true,
+        ..alone("deploying", "from deploying a plugin until ten running workers can execute it")
     },
-    Alone { name: "dispatch", about: "a batch in a fresh instance, beside bare wasmtime" },
-    Alone { name: "memory", about: "the orchestrator's memory while it folds ten million elements over RabbitMQ" },
-    Alone { name: "flat", about: "the cost of an element, by elements, slots, plugins and jobs" },
-    Alone { name: "deploying", about: "from deploying until ten running workers can execute it" },
-    Alone { name: "starting", about: "from starting a worker until it takes tasks, with many plugins" },
-    Alone { name: "idle", about: "a worker that has nothing to do" },
+    Alone {
+        from_nothing: true,
+        ..alone("starting", "from starting a worker until its first result is there, with many plugins")
+    },
 ];
 
 /// No measure: another process deploys the operations, whose memory the compiler takes.
 const DEPLOYER: &str = "deployer";
-
-/// What one measure has shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Row {
-    what: String,
-    measured: String,
-    beside: String,
-    /// What should be, and whether it is.
-    goal: Option<(String, bool)>,
-}
-
-impl Row {
-    fn new(what: impl Into<String>, measured: impl Into<String>) -> Self {
-        Self { what: what.into(), measured: measured.into(), beside: String::new(), goal: None }
-    }
-
-    fn beside(self, limit: impl Into<String>) -> Self {
-        Self { beside: limit.into(), ..self }
-    }
-
-    fn goal(self, bound: impl Into<String>, reached: bool) -> Self {
-        Self { goal: Some((bound.into(), reached)), ..self }
-    }
-}
 
 /// What a measure needs.
 pub(crate) struct Place {
@@ -85,9 +73,19 @@ impl Place {
         Ok(Self { site, quick, folder: tempfile::tempdir()? })
     }
 
+    /// How often each thing is measured, in turns with what is beside it.
+    fn repetitions(&self) -> std::ops::Range<usize> {
+        0..if self.quick { 5 } else { 9 }
+    }
+
     /// For machine code.
     fn cache(&self) -> PathBuf {
         self.folder.path().join("cache")
+    }
+
+    /// For machine code of a worker that shares none.
+    fn own_cache(&self, number: usize) -> PathBuf {
+        self.folder.path().join(format!("cache-{number}"))
     }
 
     fn component(&self) -> Result<Vec<u8>> {
@@ -95,16 +93,23 @@ impl Place {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// An orchestrator in memory with so many slots, and the operations.
-    async fn in_memory(&self, slots: usize) -> Result<Runtime> {
+    fn plugin(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.site.plugin(name);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// An orchestrator in memory with so many slots, and a component.
+    async fn in_memory(&self, slots: usize, component: Vec<u8>) -> Result<Runtime> {
         let config = Config { slots: slots.try_into().ok(), cache_dir: Some(self.cache()), ..Config::default() };
         let runtime = Runtime::from_config(&config).await?;
-        runtime.deploy(self.component()?).await?;
+        runtime.deploy(component).await?;
         Ok(runtime)
     }
 
     async fn deploy(&self) -> Result<()> {
-        Runtime::from_config(&self.config()?).await?.deploy(self.component()?).await?;
+        let runtime = Runtime::from_config(&self.config()?).await?;
+        runtime.deploy(self.component()?).await?;
+        runtime.deploy(self.plugin("digest")?).await?;
         Ok(())
     }
 
@@ -133,6 +138,7 @@ pub(crate) async fn measure(name: &str, place: &Place) -> Result<Vec<Row>> {
     match name {
         "words" => words::measure(place).await,
         "uneven" => uneven::measure(place).await,
+        "straggler" => straggler::measure(place).await,
         "dispatch" => dispatch::measure(place).await,
         "memory" => memory::measure(place).await,
         "flat" => flat::measure(place).await,
@@ -148,7 +154,7 @@ pub(crate) async fn measure(name: &str, place: &Place) -> Result<Vec<Row>> {
 pub(crate) fn measure_apart(name: &str, site: &Site, quick: bool) -> Result<Vec<Row>> {
     let output = Command::new(std::env::current_exe()?)
         .args(["alone", name, "--uri", &site.uri])
-        .args(["--component".as_ref(), site.component.as_os_str(), "--text".as_ref(), site.text.as_os_str()])
+        .args(["--component".as_ref(), site.component.as_os_str(), "--plugins".as_ref(), site.plugins.as_os_str()])
         .args(["--logs".as_ref(), site.logs.as_os_str()])
         .args(quick.then_some("--quick"))
         .stdin(Stdio::null())
@@ -159,32 +165,9 @@ pub(crate) fn measure_apart(name: &str, site: &Site, quick: bool) -> Result<Vec<
     serde_json::from_slice(&output.stdout).with_context(|| format!("`{name}` says something else than rows"))
 }
 
-/// The rows as they are printed.
-pub(crate) fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["what", "measured", "beside", "goal"]);
-    for Row { what, measured, beside, goal } in rows {
-        let goal = goal
-            .as_ref()
-            .map_or_else(String::new, |(bound, reached)| format!("{bound} {}", if *reached { "✓" } else { "✗" }));
-        table.add_row([what.clone(), measured.clone(), beside.clone(), goal]);
-    }
-    table
-}
-
-/// The middle one.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(Duration, T)> {
+/// Seconds that some work takes, and what it results in.
+async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(f64, T)> {
     let started = Instant::now();
     let done = work.await?;
-    Ok((started.elapsed(), done))
-}
-
-fn millis(duration: Duration) -> String {
-    format!("{:.1} ms", 1e3 * duration.as_secs_f64())
+    Ok((started.elapsed().as_secs_f64(), done))
 }

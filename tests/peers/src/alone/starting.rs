@@ -1,42 +1,61 @@
-//! From starting a worker until it takes tasks.
+//! From starting a worker until its first result is there.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use palfrey_host::Runtime;
+use futures::StreamExt as _;
+use operations::Same;
+use palfrey_host::{Runtime, runtime::Task};
 
-use super::{Place, Row, millis};
-use crate::{bare_lapin, palfrey, worker::Worker};
-
-const MORE: Duration = Duration::from_millis(100);
+use super::{ALL, Bound, Place, Row, Unit};
+use crate::{
+    bare_lapin::{self, Lapin},
+    palfrey,
+    worker::Worker,
+};
 
 pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
     let runtime = Runtime::from_config(&place.config()?).await?;
     let plugins = if place.quick { 10 } else { 100 };
     // What is deployed from here is compiled here, and in the cache from then on.
-    for number in 1..=plugins {
+    for number in 1..plugins {
         runtime.deploy(renamed(&place.component()?, number)?).await?;
     }
-    let mut rounds = Vec::new();
-    for _ in 0..7 {
-        let connected = started(place, bare_lapin::CONNECTION).await?;
-        rounds.push((started(place, palfrey::WORKER).await?, connected));
+    runtime.deploy(place.component()?).await?;
+    let mut bare = Lapin::without_workers(&place.site.uri).await?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in place.repetitions() {
+        theirs.push(first_message(place, &mut bare).await?);
+        ours.push(first_result(place, &runtime).await?);
     }
-    rounds.sort_unstable();
-    let (ready, connected) = *rounds.get(rounds.len() / 2).context("there were some")?;
-    let bound = connected + MORE;
+    let what = format!("until the result of a task that waits is there, {plugins} plugins in the log and in the cache");
     Ok(vec![
-        Row::new(format!("until it takes tasks, {plugins} plugins in the log and in the cache"), millis(ready))
-            .beside(format!("{} until a process is connected that does nothing else", millis(connected)))
-            .goal(format!("≤ {}", millis(bound)), ready <= bound),
+        Row::new(what, Unit::Seconds, ours)
+            .beside("a process that connects and answers a message by hand", theirs)
+            .bound(Bound::More(0.1))
+            .keeps(ALL),
     ])
 }
 
-async fn started(place: &Place, kind: &str) -> Result<Duration> {
+async fn first_result(place: &Place, runtime: &Runtime) -> Result<f64> {
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<Same, ()>().await?;
+    sender.publish(&Task { routing_key, metadata: (), op: &Same, input: 7 }).await?;
     let started = Instant::now();
-    let worker = Worker::start(&place.site, kind, 0, Some(&place.cache()))?;
-    worker.says(palfrey::READY).await?;
-    Ok(started.elapsed())
+    let _worker = Worker::start(&place.site, palfrey::WORKER, 0, Some(&place.cache()))?;
+    let (result, acker) = results.next().await.context("there is no result")?;
+    let took = started.elapsed().as_secs_f64();
+    acker.ack().await?;
+    ensure!(result?.output == 7, "the result is wrong");
+    results.release().await;
+    Ok(took)
+}
+
+async fn first_message(place: &Place, bare: &mut Lapin) -> Result<f64> {
+    bare.send(7).await?;
+    let started = Instant::now();
+    let _worker = Worker::start(&place.site, bare_lapin::WORKER, 0, None)?;
+    bare.receive().await?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// The same plugin under another name.
