@@ -24,7 +24,7 @@ const ROUNDS: usize = 20;
 async fn main() {
     let scene = Scene::new();
     scene.world().deploy(&["probe-1"]).await;
-    let telling = ["--log", "info,palfrey_host::worker=debug", "--prefetch", "30"];
+    let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug", "--prefetch", "30"];
     let mut workers = Vec::new();
     for _ in 0..WORKERS {
         workers.push(scene.worker(&telling).await);
@@ -51,7 +51,7 @@ async fn main() {
         everywhere.push(begun.elapsed());
         program.close().await;
         // What was queued is dropped before the next round.
-        scene.is_clean([]).await;
+        scene.is_clean(&workers).await;
     }
     println!("{ROUNDS} jobs with {TASKS} tasks on {WORKERS} workers");
     report("gone at the program", at_the_program);

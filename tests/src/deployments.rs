@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use palfrey_host::{JobError, directive::*, plugin::RollbackTo};
 use probe_1::Mark;
-use tokio::{task::JoinHandle, time::interval};
+use tokio::{sync::watch, task::JoinHandle, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Program, component, soon};
@@ -17,6 +17,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Deployments {
     ending: CancellationToken,
+    /// How many there were.
+    made: watch::Receiver<u64>,
     changes: JoinHandle<()>,
 }
 
@@ -24,8 +26,20 @@ impl Deployments {
     /// Begins, behind the network of a program. `probe` 1 has to be deployed.
     pub fn start(program: Program) -> Self {
         let ending = CancellationToken::new();
-        let changes = tokio::spawn(change(program, ending.clone()));
-        Self { ending, changes }
+        let (count, made) = watch::channel(0);
+        let changes = tokio::spawn(change(program, count, ending.clone()));
+        Self { ending, made, changes }
+    }
+
+    /// Waits until one more change has been made.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn change_again(&self) {
+        let mut made = self.made.clone();
+        let before = *made.borrow();
+        // If something went wrong, the end says what.
+        soon(made.wait_for(|&made| made > before)).await.ok();
     }
 
     /// Ends with version 1 being active, when each change was made at least once.
@@ -38,11 +52,12 @@ impl Deployments {
     }
 }
 
-async fn change(program: Program, ending: CancellationToken) {
+async fn change(program: Program, count: watch::Sender<u64>, ending: CancellationToken) {
     let runtime = program.runtime.clone();
     let [one, two] = ["probe-1", "probe-2"].map(component);
     let mut pauses = interval(PAUSE);
     let mut done = async |active: Option<u32>| {
+        count.send_modify(|made| *made += 1);
         let options = JobOptions::default().batch_size(BatchSize::Fixed(1.try_into().expect("it is not zero")));
         let job = IndexedStream::from(0..10_u64).options(options).map(&Mark);
         let marks = async { job.run(&runtime).await?.try_collect::<Vec<_>>().await };

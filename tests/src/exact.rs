@@ -23,7 +23,7 @@ pub const ELEMENTS: u64 = 20_000;
 pub const FREE: u64 = 18_000;
 
 /// Elements of each task.
-const BATCH: usize = 50;
+pub const BATCH: u64 = 50;
 
 /// Two jobs under way: a fold that is not commutative, and a map. They end with [`finish`](Self::finish), not before: the
 /// last of their elements are held back until then, so that whatever is done meanwhile happens in their middle.
@@ -152,7 +152,7 @@ fn send<T>(source: &UnboundedSender<T>, element: T) {
 
 fn options() -> (JobOptions, watch::Receiver<u64>) {
     let (progress, done) = watch::channel(0);
-    let size = BatchSize::Fixed(BATCH.try_into().expect("it is not zero"));
+    let size = BatchSize::Fixed((BATCH as usize).try_into().expect("it is not zero"));
     let report = move |progressed: JobProgress| _ = progress.send(progressed.done);
     (JobOptions::default().batch_size(size).on_progress(report), done)
 }

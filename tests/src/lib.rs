@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
 pub use deployments::Deployments;
-pub use exact::{ELEMENTS, Exact, FREE};
+pub use exact::{BATCH, ELEMENTS, Exact, FREE};
 pub use log::Log;
 pub use proxy::{Conduct, Frame, Proxy, Side};
 pub use scene::{Program, Queue, Remote, Scene};

@@ -63,6 +63,11 @@ impl Log {
             .collect()
     }
 
+    /// The lines that contain all of these texts.
+    pub fn having(&self, texts: &[&str]) -> Vec<String> {
+        self.lines().iter().filter(|line| texts.iter().all(|text| line.contains(text))).cloned().collect()
+    }
+
     /// How many lines contain all of these texts.
     pub fn count(&self, texts: &[&str]) -> usize {
         self.lines().iter().filter(|line| texts.iter().all(|text| line.contains(text))).count()

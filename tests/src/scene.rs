@@ -17,8 +17,20 @@ const STATE: &str = "deployed are ";
 /// By then the lease of a program that is gone has expired, which takes a minute.
 const EXPIRY: Duration = Duration::from_secs(90);
 
-/// Queues that are there for good, and what goes with the connections.
-const LASTING: [&str; 2] = ["default", "palfrey."];
+/// Queues that are there for good: tasks with what goes with them, and the logs with their marks.
+const LASTING: [&str; 8] = [
+    "default",
+    "default.dead",
+    "default.later",
+    "default.suspects",
+    "palfrey.components",
+    "palfrey.components.begun",
+    "palfrey.registry",
+    "palfrey.registry.begun",
+];
+
+/// How the queue begins by which a process hears what all are told.
+const BROADCAST: &str = "palfrey.broadcast.";
 
 /// A broker of which a test has a part, or all.
 #[derive(Debug, Clone)]
@@ -125,10 +137,10 @@ impl Scene {
         (network, world)
     }
 
-    /// A process with one job whose tasks do not end: see [`World::start_endless_program`].
-    pub async fn endless_program(&self) -> Remote {
+    /// A process with one job of which something does not end: see [`World::start_endless_program`].
+    pub async fn endless_program(&self, what: &str) -> Remote {
         let (network, world) = self.behind_a_proxy().await;
-        Remote { network, process: world.start_endless_program() }
+        Remote { network, process: world.start_endless_program(what) }
     }
 
     /// The same scene, with a jumping clock in all processes that are started: see [`World::with_a_jumping_clock`].
@@ -204,14 +216,23 @@ impl Scene {
     }
 
     /// What must be true when all jobs are over, whatever happened: nothing waits and nothing is held in the queue of tasks,
-    /// no result queue is left behind, nothing was dead-lettered, and every worker knows what the log says.
+    /// no result queue is left behind, nothing was dead-lettered, every worker knows what the log says, and nobody but these
+    /// workers, which are all that are there, hears what all are told.
     ///
     /// # Panics
     /// If something of this does not become true.
     pub async fn is_clean<'a>(&self, workers: impl IntoIterator<Item = &'a Remote>) {
-        let clean = |queue: &Queue| queue.is_lasting() && (!queue.holds_tasks() || queue.is_empty());
-        self.until_queues("everything is settled, and only what lasts is there", |queues| queues.iter().all(clean))
-            .await;
+        let workers: Vec<_> = workers.into_iter().collect();
+        let clean = |queue: &Queue| {
+            let may_hold = queue.is_lasting() && !queue.holds_tasks();
+            !queue.is_lease() && (may_hold || queue.is_empty())
+        };
+        let settled = |queues: &[Queue]| {
+            let listeners = queues.iter().filter(|queue| queue.is_broadcast()).count();
+            queues.iter().all(clean) && listeners == workers.len()
+        };
+        let expected = format!("everything is settled, and what lasts is there with {} listeners", workers.len());
+        self.until_queues(&expected, settled).await;
         self.agrees_on_the_registry(workers).await;
     }
 
@@ -256,13 +277,17 @@ impl Queue {
 
     /// Whether it may be there when nothing runs.
     pub fn is_lasting(&self) -> bool {
-        LASTING.iter().any(|lasting| self.name.starts_with(lasting)) && !self.is_lease()
+        LASTING.contains(&self.name.as_str())
     }
 
-    /// Whether it is the queue of a job's results: `<user>.<32 hexadecimal digits>`.
-    fn is_lease(&self) -> bool {
-        let id = self.name.rsplit('.').next().unwrap_or_default();
-        id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+    /// Whether it is the queue by which one process hears what all are told. It goes with its connection.
+    pub fn is_broadcast(&self) -> bool {
+        self.name.starts_with(BROADCAST)
+    }
+
+    /// Whether it is the queue of results of a program.
+    pub fn is_lease(&self) -> bool {
+        !self.is_lasting() && !self.is_broadcast()
     }
 
     /// Whether it carries tasks, or those that could not be processed.

@@ -53,8 +53,20 @@ impl Worker {
         let keeper = self.keeper.id();
         let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("it is Linux");
         let name = |id: &str| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-        let worker = children.split_whitespace().find(|id| name(id).trim() == "palfrey");
+        // The keeper has a shell of its own beside it.
+        let worker = children.split_whitespace().find(|id| name(id).trim() != "sh");
         worker.and_then(|id| id.parse().ok()).expect("the worker has not ended")
+    }
+
+    /// Bytes of it that are in memory now.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).expect("it is Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the system tells");
+        let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kibibytes << 10
     }
 
     /// Waits until it takes tasks.

@@ -66,12 +66,14 @@ impl World {
         self
     }
 
-    /// A program of the tests that runs one job, on the plugin `probe`, whose tasks do not end: see `src/bin/endless.rs`.
+    /// A program of the tests that runs one job without an end: see `src/bin/endless.rs` for what can be endless.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn start_endless_program(&self) -> Worker {
-        Worker::start(&self.command(program_file("endless")))
+    pub fn start_endless_program(&self, what: &str) -> Worker {
+        let mut command = self.command(program_file("endless"));
+        command.arg(what);
+        Worker::start(&command)
     }
 
     /// The broker's URI.

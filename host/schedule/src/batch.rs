@@ -102,6 +102,12 @@ impl BatchRule {
         seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(Duration::MAX)
     }
 
+    /// How many bytes the outputs of so many elements have in the mean. Zero while nothing is known.
+    pub fn expected_output(&self, elements: usize) -> usize {
+        // Too much for the type is as much as it takes.
+        self.per_element.map_or(0, |(_, bytes)| (bytes * elements as f64) as usize)
+    }
+
     /// What a batch takes to execute in the mean, if it is known and batches do not grow any more.
     pub fn settled(&self) -> Option<Duration> {
         match self.size {
@@ -217,7 +223,7 @@ mod tests {
             let size = rule.next(None, 4);
             rule.observe(size, size * (1 << 20), Duration::from_micros(1) * size as u32, 4);
         }
-        assert_eq!(rule.next(None, 4), 8);
+        assert_eq!((rule.next(None, 4), rule.expected_output(8)), (8, 8 << 20));
     }
 
     #[test]

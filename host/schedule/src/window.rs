@@ -14,8 +14,12 @@ const AHEAD: Duration = Duration::from_millis(40);
 /// Tasks in flight for each slot at the most, however short they are.
 const MOST_PER_SLOT: usize = 128;
 
-/// Bytes of inputs in flight, at the most, for up to 512 slots. One task is always sent.
+/// Bytes of inputs in flight, at the most, and of the outputs that are expected of them, for up to 512 slots. One task is always
+/// sent.
 const BYTES: usize = 64 << 20;
+
+/// Tasks for each slot that may be in flight however large their outputs are: one under execution and one on its way.
+const LARGE_PER_SLOT: usize = 2;
 
 /// With more slots there is so much for each of them …
 const BYTES_PER_SLOT: usize = 128 << 10;
@@ -29,7 +33,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Batches do not get smaller than that because there are many slots: a broker could not carry as many of them.
 const MIN_BATCH_BYTES: usize = 64 << 10;
 
-/// Bounds on what is sent and not yet answered.
+/// Bounds on what is sent and not yet answered. What is answered and has not been read is bounded by them as well: nothing is sent
+/// while nobody reads.
 ///
 /// ```
 /// use palfrey_schedule::Window;
@@ -47,13 +52,17 @@ pub struct Window {
     pub slots: usize,
     /// What a task takes to execute, where that is known and the tasks to come are no larger. Many that are short are in flight.
     pub expected: Option<Duration>,
+    /// Bytes of a task's outputs, where they are known. Few whose outputs are large are in flight.
+    pub output: usize,
 }
 
 impl Window {
     /// Whether another task may be sent while so many tasks, with so many bytes of inputs, are unanswered.
     pub fn allows(self, tasks: usize, bytes: usize) -> bool {
         let most = self.tasks.unwrap_or_else(|| MIN_TASKS.max(self.tasks_per_slot().saturating_mul(self.slots)));
-        tasks < most && bytes < self.bytes()
+        let most_outputs = self.bytes() / self.output.max(1);
+        let most_large = most_outputs.max(LARGE_PER_SLOT.saturating_mul(self.slots)).max(1);
+        tasks < most.min(most_large) && bytes < self.bytes()
     }
 
     fn tasks_per_slot(self) -> usize {
@@ -84,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_was_set_counts() {
-        let window = Window { tasks: Some(3), slots: 1000, expected: Some(Duration::ZERO) };
+        let window = Window { tasks: Some(3), slots: 1000, expected: Some(Duration::ZERO), output: 0 };
         assert!(window.allows(2, 0) && !window.allows(3, 0));
     }
 
@@ -92,6 +101,20 @@ mod tests {
     fn bytes_are_bounded_but_for_one_task() {
         let window = Window { slots: 4, ..Window::default() };
         assert!(window.allows(0, 0) && !window.allows(1, BYTES));
+    }
+
+    #[test]
+    fn expected_outputs_are_bounded_but_for_what_keeps_every_slot_busy() {
+        let most = |output, slots| {
+            let window = Window { slots, output, expected: Some(Duration::ZERO), ..Window::default() };
+            (0..).find(|&tasks| !window.allows(tasks, 0))
+        };
+        assert_eq!(
+            [100, 1 << 20, 8 << 20, 1 << 30].map(|output| most(output, 1)),
+            [Some(128), Some(64), Some(8), Some(2)]
+        );
+        assert_eq!(most(8 << 20, 100), Some(200));
+        assert_eq!(most(1 << 30, 0), Some(1));
     }
 
     #[test]

@@ -278,9 +278,10 @@ impl<'a> Job<'a> {
     async fn wait(&mut self) -> Event {
         let slots = self.slots();
         let in_flight = self.in_flight();
-        let window = Window { tasks: self.options.in_flight.map(usize::from), slots, expected: self.rule.settled() };
-        let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let size = self.rule.next(self.source.remaining(), slots);
+        let (tasks, output) = (self.options.in_flight.map(usize::from), self.rule.expected_output(size));
+        let window = Window { tasks, slots, expected: self.rule.settled(), output };
+        let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
         let idle = in_flight > 0 && in_flight < slots && self.crew.workers() > 1;

@@ -66,7 +66,9 @@ impl JobOptions {
         self
     }
 
-    /// The most tasks that are sent and not yet answered. By default four times the slots of the workers, and 64 at least.
+    /// The most tasks that are sent and not yet answered. By default four times the slots of the workers, and 16 at least;
+    /// more while they are short. Of tasks whose outputs are large there are fewer, whatever is set here: 64 MiB of outputs, or two
+    /// tasks a slot.
     pub fn in_flight(mut self, tasks: NonZeroUsize) -> Self {
         self.in_flight = Some(tasks);
         self

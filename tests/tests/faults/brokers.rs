@@ -5,17 +5,22 @@ use std::time::Duration;
 
 use fractal::{MandelbrotTile, Tile};
 use futures::{StreamExt, stream};
-use palfrey_host::{JobError, directive::*, queue::QueueError, task::Cause};
+use palfrey_host::{
+    JobError,
+    directive::*,
+    queue::{Condition, LEASE_EXPIRY, QueueError},
+    task::Cause,
+};
 use palfrey_rabbitmq::{Node, NodeOptions, Resource};
 use palfrey_tests::{FREE, Scene, soon};
 use probe_1::Stamp;
-use text::Concat;
+use text::{CharToString, Concat};
 use tokio::time::interval;
 
 use crate::{Cast, patient};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing() {
+async fn a_broker_that_is_restarted_killed_and_stopped_for_a_minute_costs_nothing() {
     let scene = Scene::with_a_node(NodeOptions::new()).await;
     let cast = Cast::of(&scene, 2).await;
     cast.exact.reaches(1000).await;
@@ -27,12 +32,24 @@ async fn a_broker_that_is_restarted_killed_and_stopped_for_a_while_costs_nothing
     scene.node(Node::restart).await;
     cast.exact.reaches(5000).await;
     scene.node(Node::stop).await;
-    // Longer than the pauses between attempts, which grow to two seconds.
-    let mut seconds = interval(Duration::from_secs(5));
-    seconds.tick().await;
-    seconds.tick().await;
+    // Nobody reads the queues of results for longer than they last without a reader: that begins anew with the broker.
+    let mut stop = interval(LEASE_EXPIRY + Duration::from_secs(5));
+    stop.tick().await;
+    stop.tick().await;
     scene.node(Node::restart).await;
     cast.all_is_well(&scene).await;
+}
+
+/// Waits until the program's connection says so of itself.
+async fn until_program_is(cast: &Cast, condition: Condition) {
+    let connection = cast.runtime().channels().connection();
+    let mut looks = interval(Duration::from_millis(50));
+    soon(async {
+        while connection.condition() != condition {
+            looks.tick().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,9 +71,16 @@ async fn publishers_wait_and_say_so_while_the_broker_is_short_of_memory_or_disk(
         let working = tokio::spawn(results.for_each(async |_| {}));
         scene.node(move |node| node.raise_alarm(resource)).await;
         waits.await;
+        // The program has a task to send.
+        let runtime = cast.runtime().clone();
+        let late = IndexedStream::from(['a']).map(&CharToString);
+        let late = tokio::spawn(async move { late.run(&runtime).await?.into_values_sorted().await });
+        until_program_is(&cast, Condition::Blocked).await;
         working.abort();
         scene.node(move |node| node.clear_alarm(resource)).await;
         goes_on.await;
+        until_program_is(&cast, Condition::Connected).await;
+        assert_eq!(soon(late).await.unwrap().unwrap(), ["a"]);
     }
     // Once for each shortage, however much they have to send.
     assert!(cast.workers.iter().all(|worker| worker.process.log().count(&[waiting]) <= shortages.len()));

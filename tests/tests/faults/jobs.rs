@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, channel::mpsc::unbounded, stream};
 use palfrey_host::{
     JobError,
     directive::*,
@@ -16,14 +16,17 @@ use palfrey_host::{
     task::Cause,
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
-use palfrey_tests::{FREE, Remote, Scene, soon};
+use palfrey_tests::{FREE, Queue, Remote, Scene, soon};
 use probe_1::Stamp;
 use speaker::{PanicOn, Stubborn};
 use text::Concat;
 
-use crate::{Cast, patient};
+use crate::{Cast, job_of, patient};
 
 const TASKS: usize = 400;
+
+/// Tasks that a worker fetches.
+const PREFETCH: usize = 30;
 
 /// Many tasks of one element each, all of them sent at once.
 fn all_at_once() -> JobOptions {
@@ -31,19 +34,53 @@ fn all_at_once() -> JobOptions {
     patient().batch_size(BatchSize::Fixed(one)).in_flight(all)
 }
 
-fn all_stamping(workers: &[Remote], at_least: usize) -> impl Future<Output = ()> + '_ {
-    futures::future::join_all(workers.iter().map(move |worker| {
-        let log = worker.process.log();
-        log.until_it("the endless job has begun", move |log| log.count(&["stamping"]) >= at_least)
-    }))
-    .map(drop)
+fn stamping(number: u64) -> String {
+    format!("stamping {number} ")
+}
+
+/// Waits until every worker stamps this number, which one job has. Returns that job.
+async fn all_stamping(workers: &[Remote], number: u64) -> String {
+    let mut job = String::new();
+    for worker in workers {
+        job = job_of(&worker.process.log().until(&[&stamping(number)]).await).to_owned();
+    }
+    job
+}
+
+/// Gives the jobs of others their elements up to this one while nobody executes anything of them. They wait in the queue and at
+/// the workers, among so many other tasks.
+async fn queue_others(scene: &Scene, cast: &mut Cast, up_to: u64, among: usize) {
+    // So many tasks each of the two has in flight at the least.
+    let all = (among + 2 * 16) as u64;
+    let before = cast.exact.done();
+    cast.exact.give(up_to);
+    let sent = |queue: &Queue| queue.name == "default" && queue.ready + queue.unacknowledged >= all;
+    scene.until_queues("others have tasks under way", |queues| queues.iter().any(sent)).await;
+    assert_eq!(cast.exact.done(), before, "and none is done");
+}
+
+/// What these workers executed of a job was stopped, and what they and the queue had of it is gone when the jobs of others have
+/// done so many elements, which were queued behind it.
+async fn ended_everywhere(cast: &Cast, workers: usize, job: &str, number: u64, others: u64) {
+    let workers = &cast.workers[..workers];
+    for worker in workers {
+        worker.process.log().until(&["a job was terminated", job, "stopped=1"]).await;
+    }
+    cast.exact.reaches(others).await;
+    for worker in workers {
+        assert_eq!(worker.process.log().count(&[&stamping(number)]), 1, "what was queued is not executed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_and_no_others() {
+    // What the three jobs stamp, and no other job.
+    const NUMBERS: [u64; 3] = [1_000_000, 1_000_001, 1_000_002];
+    const FATAL: PanicOn = PanicOn(1_000_003);
     let scene = Scene::new();
     scene.world().deploy(&["speaker"]).await;
-    let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug", "--prefetch", "30"];
+    let prefetch = PREFETCH.to_string();
+    let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug", "--prefetch", &prefetch];
     let mut workers = Vec::new();
     for _ in 0..3 {
         workers.push(scene.worker(&telling).await);
@@ -51,13 +88,14 @@ async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_a
     let mut cast = Cast::waiting(&scene, workers, 0).await;
 
     // Each is ended while every worker executes one of its tasks and holds others.
-    for (round, ends_by_timeout) in [(1, false), (2, true)] {
+    for (number, others, ends_by_timeout) in [(NUMBERS[0], FREE / 3, false), (NUMBERS[1], 2 * FREE / 3, true)] {
         let options = all_at_once();
-        let options = if ends_by_timeout { options.timeout(Duration::from_secs(5)) } else { options };
-        let source = IndexedStream::from(vec![0_u64; TASKS]).options(options);
+        let options = if ends_by_timeout { options.timeout(Duration::from_secs(6)) } else { options };
+        let source = IndexedStream::from(vec![number; TASKS]).options(options);
         let results = source.map(&Stamp::ENDLESS).run(cast.runtime()).await.unwrap();
         let mut job = tokio::spawn(results.into_values_sorted());
-        all_stamping(&cast.workers, round).await;
+        let id = all_stamping(&cast.workers, number).await;
+        queue_others(&scene, &mut cast, others, TASKS).await;
         if ends_by_timeout {
             let error = soon(&mut job).await.unwrap().unwrap_err();
             assert!(matches!(error, JobError::Timeout { .. }), "{error}");
@@ -67,19 +105,28 @@ async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_a
             assert!(soon(&mut job).await.unwrap_err().is_cancelled());
             assert!(before.elapsed() < Duration::from_secs(5), "the program does not wait for its workers");
         }
-        for worker in &cast.workers {
-            let told = ["a job was terminated", "stopped="];
-            worker.process.log().until_it("stopped", |log| log.count(&told) >= round).await;
-            assert_eq!(worker.process.log().count(&["stamping"]), round, "what was queued is not executed");
-        }
+        ended_everywhere(&cast, 3, &id, number, others).await;
     }
 
-    // Others go on beside a job that fails.
-    cast.exact.give(FREE);
-    let source = IndexedStream::from(0..TASKS as u64).options(all_at_once());
-    let results = source.map(&PanicOn(7)).run(cast.runtime()).await.unwrap();
-    let error = soon(results.into_values_sorted()).await.unwrap_err();
-    assert_eq!(error.execution().unwrap().element, Some(7));
+    // The elements that fail are behind endless ones, of which every worker has some, so that none of them executes one …
+    let (more, elements) = unbounded();
+    let source = IndexedStream::from_stream(elements).options(all_at_once());
+    let results = source.map(&FATAL).map(&Stamp::ENDLESS).run(cast.runtime()).await.unwrap();
+    let job = tokio::spawn(results.into_values_sorted());
+    let (number, endless) = (NUMBERS[2], 2 * PREFETCH + 1);
+    let send = |number| more.unbounded_send(number).unwrap();
+    (0..endless).for_each(|_| send(number));
+    let id = all_stamping(&cast.workers, number).await;
+    (endless..TASKS).for_each(|_| send(FATAL.0));
+    queue_others(&scene, &mut cast, FREE, TASKS).await;
+    // … but for one that comes later.
+    cast.workers.push(scene.worker(&telling).await);
+    let error = soon(job).await.unwrap().unwrap_err();
+    let element = error.execution().unwrap_or_else(|| panic!("{error}")).element;
+    assert!(element.is_some_and(|element| element >= endless as u64), "{error}");
+    ended_everywhere(&cast, 3, &id, number, FREE).await;
+    let failed = cast.workers[..3].iter().map(|worker| worker.process.log().count(&["a task failed"]));
+    assert_eq!(failed.sum::<usize>(), 0, "what was queued is not executed");
     cast.all_is_well(&scene).await;
 }
 
@@ -136,6 +183,32 @@ async fn an_endless_source_is_read_no_further_than_a_slow_reader_and_the_tasks_i
         assert!(taken.load(Ordering::Relaxed) <= read + 20 * 10 + 20, "{read}");
     }
     drop(results);
+    cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_results_that_nobody_reads_take_memory_by_their_bytes_and_not_by_their_number() {
+    // Fifty tasks with 4.3 MB each may be in flight, and would fill 215 MB.
+    const MOST: usize = 150 << 20;
+    let scene = Scene::new();
+    scene.world().deploy(&["fractal"]).await;
+    let cast = Cast::of(&scene, 1).await;
+    let program = scene.endless_program("outputs").await;
+    program.process.log().until(&["reading no more"]).await;
+    let arrived = |queues: &[Queue]| {
+        let held = |queue: &Queue| queue.is_lease() && queue.ready == 0 && queue.unacknowledged > 10;
+        queues.iter().any(held) && queues.iter().all(|queue| !queue.holds_tasks() || queue.is_empty())
+    };
+    scene.until_queues("the rest has arrived at the program", arrived).await;
+    let resident = program.process.resident_bytes();
+    assert!(resident < MOST, "{resident} bytes");
+    // In the end it is gone with its queue, for which another test waits.
+    let leases = scene.queues().await.into_iter().filter(|queue| queue.is_lease() && queue.unacknowledged > 0);
+    let leases: Vec<_> = leases.collect();
+    program.kill().await;
+    for lease in leases {
+        scene.delete_queue(&lease.name).await;
+    }
     cast.all_is_well(&scene).await;
 }
 

@@ -9,6 +9,7 @@ mod chaos;
 mod jobs;
 mod networks;
 mod processes;
+mod suspects;
 
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ async fn hired(scene: &Scene, workers: usize) -> Vec<Remote> {
 /// For jobs on `probe`: one that begins in a moment without it waits for the next deployment.
 fn patient() -> JobOptions {
     JobOptions::default().wait_for_plugins()
+}
+
+/// The job of the task in which a line was logged.
+fn job_of(line: &str) -> &str {
+    let (_, job) = line.split_once("task{job=").unwrap();
+    job.split_whitespace().next().unwrap()
 }
 
 impl Cast {
@@ -80,9 +87,10 @@ impl Cast {
         async move { drop(said.await) }
     }
 
-    /// The jobs end well, and nothing is left of them.
+    /// What is deployed changes once more, the jobs end well after that, and nothing is left of them.
     async fn all_is_well(self, scene: &Scene) {
         let Self { workers, program, exact, deployments } = self;
+        deployments.change_again().await;
         exact.finish().await;
         deployments.end().await;
         program.close().await;

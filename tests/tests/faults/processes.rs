@@ -2,11 +2,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use palfrey_host::task::RoutingKey;
-use palfrey_tests::{Conduct, ELEMENTS, Exact, FREE, Log, Scene, soon};
+use futures::stream;
+use palfrey_host::{JobError, directive::*, queue::QueueError, task::RoutingKey};
+use palfrey_tests::{BATCH, Conduct, ELEMENTS, Exact, FREE, Log, Queue, Scene, soon};
+use text::CharToString;
 use tokio::time::interval;
 
-use crate::{Cast, hired};
+use crate::{Cast, hired, job_of};
 
 /// A worker that is killed at a moment which a failpoint makes certain, in both jobs.
 async fn killed_at(moment: &str) {
@@ -81,20 +83,26 @@ async fn what_a_worker_does_late_that_was_taken_for_dead_does_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_executed_twice() {
     let scene = Scene::new();
-    let telling = ["--log", "info,palfrey_host::plugin=debug"];
+    let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey::times=trace"];
     let (mut leaving, staying) = (scene.worker(&telling).await, scene.worker(&telling).await);
     let mut cast = Cast::with(&scene, Vec::new()).await;
     cast.exact.reaches(2000).await;
     leaving.process.signal("TERM");
     assert_eq!(leaving.process.ended().await, 0);
-    let before = leaving.process.log().words_after("stamping ");
+    let logs = [leaving.process.log().clone(), staying.process.log().clone()];
     cast.workers.push(staying);
     cast.exact.release();
-    let worker = cast.workers[0].process.log().clone();
     cast.all_is_well(&scene).await;
-    let all: Vec<_> = before.into_iter().chain(worker.words_after("stamping ")).collect();
-    assert_eq!(all.len() as u64, ELEMENTS);
-    assert_eq!(all.iter().collect::<HashSet<_>>().len() as u64, ELEMENTS);
+    let stamped: Vec<_> = logs.iter().flat_map(|log| log.words_after("stamping ")).collect();
+    assert_eq!(stamped.len() as u64, ELEMENTS);
+    assert_eq!(stamped.iter().collect::<HashSet<_>>().len() as u64, ELEMENTS);
+    // Tasks of the fold have numbers, those that combine partial results as well.
+    let folding = ["executed, in microseconds", "operation=text/concat"];
+    let folded: Vec<_> = logs.iter().flat_map(|log| log.having(&folding)).collect();
+    let tasks: HashSet<_> =
+        folded.iter().map(|line| line.split_once(" task=").unwrap().1.split_whitespace().next()).collect();
+    assert!(tasks.len() as u64 >= ELEMENTS / BATCH, "{} tasks", tasks.len());
+    assert_eq!(tasks.len(), folded.len(), "no task of the fold was executed twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,16 +111,16 @@ async fn the_endless_tasks_of_a_program_that_is_killed_are_stopped_and_those_of_
     let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"];
     let workers = vec![scene.worker(&telling).await, scene.worker(&telling).await];
     scene.world().deploy(&["text", "probe-1"]).await;
-    let gone = scene.endless_program().await;
+    let gone = scene.endless_program("tasks").await;
     // Both have begun with it, and the rest of it waits.
     for worker in &workers {
         worker.process.log().until(&["stamping 0"]).await;
     }
-    let job = workers[0].process.log().words_after("task{job=").pop().unwrap();
+    let line = workers[0].process.log().until(&["stamping 0"]).await;
     let cast = Cast::waiting(&scene, workers, 0).await;
     gone.kill().await;
-    // The broker does so after a minute, which is not waited for here.
-    scene.delete_queue(RoutingKey::from(job).channel()).await;
+    // The broker does so after a minute, which another test waits for.
+    scene.delete_queue(RoutingKey::from(job_of(&line)).channel()).await;
     for worker in &cast.workers {
         let stopped = |log: &Log| log.has(&["a job was terminated"]) || log.has(&["nobody can receive the results"]);
         worker.process.log().until_it("its task is stopped", stopped).await;
@@ -143,22 +151,33 @@ async fn clocks_that_jump_a_day_to_and_fro_on_one_machine_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_jobs_of_a_program_that_is_gone_end_and_those_of_others_are_not_disturbed() {
+async fn the_jobs_of_programs_that_are_gone_or_away_end_their_results_expire_and_others_are_not_disturbed() {
     let scene = Scene::new();
     let workers = hired(&scene, 2).await;
     scene.world().deploy(&["text", "probe-1"]).await;
-    let gone = scene.program().await;
+    let (gone, away) = (scene.program().await, scene.program().await);
     let abandoned = Exact::start(&gone.runtime, 1).await;
-    let leases: Vec<_> = scene.queues().await.into_iter().filter(|queue| !queue.is_lasting()).collect();
-    assert_eq!(leases.len(), 1, "that of its jobs: {leases:?}");
+    let source = IndexedStream::from_stream(stream::pending::<char>());
+    let waiting = source.map(&CharToString).run(&away.runtime).await.unwrap();
+    let waiting = tokio::spawn(waiting.into_values_sorted());
+    let leases: Vec<_> = scene.queues().await.into_iter().filter(Queue::is_lease).map(|queue| queue.name).collect();
+    assert_eq!(leases.len(), 2, "one of each program: {leases:?}");
+    let there = |queues: &[Queue]| queues.iter().filter(|queue| leases.contains(&queue.name)).count();
     let cast = Cast::with(&scene, workers).await;
     abandoned.reaches(500).await;
-    // As if its machine lost its power: it says goodbye to nobody.
-    gone.network.conduct(Conduct::Refuse);
-    gone.network.cut();
+    // As if their machines lost their power, and one of them got it back: they say goodbye to nobody.
+    for network in [&gone.network, &away.network] {
+        network.conduct(Conduct::Refuse);
+        network.cut();
+    }
     drop((abandoned, gone));
     cast.exact.reaches(FREE).await;
-    // It is there. The broker deletes it after a minute, which is not waited for here.
-    scene.delete_queue(&leases[0].name).await;
+    assert_eq!(there(&scene.queues().await), 2, "they might come back");
+    // After a minute the broker deletes them by itself.
+    scene.until_queues("they have expired", |queues| there(queues) == 0).await;
+    away.network.conduct(Conduct::Forward);
+    let error = soon(waiting).await.unwrap().unwrap_err();
+    assert!(matches!(&error, JobError::Queue(QueueError::NoSuchQueue(queue)) if leases.contains(queue)), "{error}");
+    away.close().await;
     cast.all_is_well(&scene).await;
 }

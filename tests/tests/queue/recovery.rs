@@ -162,28 +162,28 @@ async fn a_broadcast_that_somebody_deleted_is_made_again_by_its_receivers() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory() -> Result<()> {
+async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory_or_disk() -> Result<()> {
     let node = Arc::new(Node::start()?);
     let world = World::amqp_at(node.uri());
     let (_connection, queue) = world.declare(Tasks).await;
     publish(&queue, &["a"]).await;
     let mut deliveries = queue.consumer(1).await?;
-    blocking(&node, |node| node.raise_alarm(Resource::Memory)).await?;
-
-    let publisher = queue.publisher().await?;
-    let mut publishing = tokio::spawn(async move { publisher.publish("b".into()).await });
-    assert!(tokio::time::timeout(Duration::from_millis(500), &mut publishing).await.is_err());
-    next(&mut deliveries).await.acker.ack().await?;
-    // The acknowledgement gets through.
-    let acknowledged = async {
-        while queue.status().await?.messages > 0 {}
-        Ok::<_, QueueError>(())
-    };
-    soon(acknowledged).await?;
-
-    blocking(&node, |node| node.clear_alarm(Resource::Memory)).await?;
-    soon(publishing).await??;
-    assert_eq!(next(&mut deliveries).await.payload, "b");
+    for shortage in [Resource::Memory, Resource::Disk] {
+        blocking(&node, move |node| node.raise_alarm(shortage)).await?;
+        let publisher = queue.publisher().await?;
+        let mut publishing = tokio::spawn(async move { publisher.publish("a".into()).await });
+        assert!(tokio::time::timeout(Duration::from_millis(500), &mut publishing).await.is_err());
+        next(&mut deliveries).await.acker.ack().await?;
+        // The acknowledgement gets through.
+        let acknowledged = async {
+            while queue.status().await?.messages > 0 {}
+            Ok::<_, QueueError>(())
+        };
+        soon(acknowledged).await?;
+        blocking(&node, move |node| node.clear_alarm(shortage)).await?;
+        soon(publishing).await??;
+    }
+    assert_eq!(next(&mut deliveries).await.payload, "a");
     Ok(())
 }
 

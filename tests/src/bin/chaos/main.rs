@@ -8,6 +8,7 @@ mod fault;
 mod theatre;
 
 use std::{
+    io::Write as _,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -69,11 +70,13 @@ async fn play(seed: u64, faults: u32, deadline: Option<Instant>) -> u32 {
             number += 1;
             let fault = Fault::choose(&mut random);
             let begun = Instant::now();
-            println!("{number:>5}  {fault}");
+            // What has struck is to be seen before it is over.
+            print!("{number:>5}  {fault}: ");
+            std::io::stdout().flush().ok();
             theatre.strike(&mut act, fault).await;
             theatre.answers(&act).await;
             let (folded, mapped) = act.done();
-            println!("       {:.1} s; the jobs have done {folded} and {mapped}", begun.elapsed().as_secs_f64());
+            println!("{:.1} s; the jobs have done {folded} and {mapped}", begun.elapsed().as_secs_f64());
         }
         let begun = Instant::now();
         theatre.end(act).await;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use palfrey_host::directive::*;
-use palfrey_rabbitmq::{Node, NodeOptions, Resource};
-use palfrey_tests::{Conduct, Deployments, Exact, FREE, Frame, Program, Proxy, Remote, Scene, soon};
+use palfrey_host::{directive::*, plugin::DeployOptions};
+use palfrey_rabbitmq::{Node, NodeOptions};
+use palfrey_tests::{Conduct, Deployments, Exact, FREE, Frame, Program, Proxy, Remote, Scene, component, soon};
 use text::{CharToString, Concat};
 use tokio::time::{Instant, sleep_until};
 
@@ -15,6 +15,9 @@ use crate::{
 
 /// RabbitMQ writes down within a second or so which queues there are. One that is killed before has forgotten them.
 const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// A frame that is due comes within that time, mostly.
+const SPRINGS: Duration = Duration::from_secs(1);
 
 /// Of each element of the map: with it the elements that come with a fault keep two cores busy for seconds.
 const WORK: u64 = 300_000;
@@ -95,6 +98,16 @@ impl Theatre {
                 let doomed = self.scene.start_worker(&[], &rules).await;
                 kill(std::mem::replace(&mut self.workers[worker], doomed)).await;
             }
+            Fault::KillAll => {
+                for worker in 0..self.workers.len() {
+                    let fresh = self.scene.start_worker(&[], "").await;
+                    kill(std::mem::replace(&mut self.workers[worker], fresh)).await;
+                }
+            }
+            Fault::Confuse { worker } => {
+                let fresh = self.scene.with_jumping_clocks().worker(&[]).await;
+                kill(std::mem::replace(&mut self.workers[worker], fresh)).await;
+            }
             Fault::Stop { worker, time } => {
                 self.workers[worker].process.signal("STOP");
                 pass(time).await;
@@ -103,6 +116,8 @@ impl Theatre {
             Fault::Terminate { worker } => {
                 let fresh = self.scene.worker(&[]).await;
                 let mut leaving = std::mem::replace(&mut self.workers[worker], fresh);
+                // Before that it does not listen.
+                leaving.process.ready().await;
                 leaving.process.signal("TERM");
                 let code = leaving.process.ended().await;
                 assert!(code == 0 || code == ABORTED, "it ended with {code}");
@@ -129,7 +144,7 @@ impl Theatre {
                 if frame == Frame::Consume {
                     network.cut();
                 }
-                _ = tokio::time::timeout(Duration::from_secs(1), springs).await;
+                _ = tokio::time::timeout(SPRINGS, springs).await;
             }
             Fault::Restart => self.scene.node(Node::restart).await,
             Fault::Crash { time } => {
@@ -138,10 +153,21 @@ impl Theatre {
                 pass(time).await;
                 self.scene.node(Node::restart).await;
             }
-            Fault::Alarm { time } => {
-                self.scene.node(|node| node.raise_alarm(Resource::Memory)).await;
+            Fault::Alarm { of, time } => {
+                self.scene.node(move |node| node.raise_alarm(of)).await;
                 pass(time).await;
-                self.scene.node(|node| node.clear_alarm(Resource::Memory)).await;
+                self.scene.node(move |node| node.clear_alarm(of)).await;
+            }
+            Fault::Delete => self.scene.delete_queue("default").await,
+            Fault::CutDeployment { side, frame, spared } => {
+                let operator = self.scene.program().await;
+                let cut = operator.network.cut_at(side, frame, spared);
+                let options = DeployOptions { force: true, ..DeployOptions::default() };
+                let deploying = soon(operator.runtime.deploy_with(component("digest"), &options));
+                let cut = tokio::time::timeout(SPRINGS, cut);
+                let (deployed, _) = futures::join!(deploying, cut);
+                deployed.expect("it is deployed in the end");
+                operator.close().await;
             }
             Fault::Abandon => {
                 let (gone, jobs) = self.bystander().await;
