@@ -10,13 +10,12 @@ use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll, time::
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use late::{Late, Lost};
-use palfrey_schedule::{BatchRule, FoldTree, Phase, Window};
+use palfrey_schedule::{BatchRule, Crew, FoldTree, Phase, Window};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
 use super::{
     JobError, JobOptions, JobProgress,
-    crew::Crew,
     outputs::Outputs,
     plan::{Pinned, Plan},
     source::{Full, Source},
@@ -117,7 +116,7 @@ pub(crate) struct Job<'a> {
     pulled: u64,
     done: u64,
     rule: BatchRule,
-    crew: Crew,
+    crew: Crew<String>,
     bytes_in_flight: usize,
     late: Late,
     lost: Lost,
@@ -285,8 +284,8 @@ impl<'a> Job<'a> {
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
-        let idle = in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
-        let hedge = self.late.next(self.source_ended && self.pure && idle);
+        let hedges = self.source_ended && self.pure && in_flight > 0 && self.crew.workers() > 1;
+        let hedge = hedges.then(|| self.late.next(in_flight, slots));
         let stall = (!self.stalled).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, .. } = self;
 
@@ -366,8 +365,10 @@ impl<'a> Job<'a> {
         self.stalled = false;
         self.lost.answered();
         self.bytes_in_flight -= task.inputs.bytes().len();
-        self.late.answered(task.id);
-        self.crew.heard(&result.report);
+        if self.late.answered(task.id) {
+            self.stop_copies(task);
+        }
+        self.crew.heard(result.report.worker.as_str(), result.report.slots as usize);
         let WorkerReport { waited, execution, .. } = result.report;
         let [round_trip, waited, execution] = [piece.sent.elapsed(), waited, execution].map(micros);
         let elements = task.inputs.len();

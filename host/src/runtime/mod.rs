@@ -111,6 +111,8 @@ pub(crate) struct JobLease<T> {
     pub(crate) listed: Listed,
     pub(crate) sender: CoordinatedSender<T>,
     pub(crate) results: LeaseGuard<CoordinatedStream<T>>,
+    /// To all workers.
+    pub(crate) ipc: Sender<WorkerIpc>,
 }
 
 impl Runtime {
@@ -307,7 +309,7 @@ impl Runtime {
             }
         };
         let results = LeaseGuard::tracked(results, release, self.releases.clone());
-        Ok(JobLease { routing_key, listed, sender, results })
+        Ok(JobLease { routing_key, listed, sender, results, ipc: self.ipc.clone() })
     }
 
     /// Opens a job at the queue of results, which is made for the first one, and again when it is gone.
