@@ -19,13 +19,14 @@ use super::{
     outputs::Outputs,
     plan::{Pinned, Plan},
     source::{Full, Source},
+    timer::Timer,
 };
 use crate::{
     TIMES,
     channel::{Channel, Settled},
     micros,
     queue::QueueError,
-    runtime::{JobLease, Runtime, STALL, diagnosis},
+    runtime::{JobLease, Remembered, Runtime, STALL, diagnosis},
     task::{
         AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
         TaskOutcome, WorkerReport,
@@ -100,6 +101,14 @@ enum Pulled {
     Failed(JobError),
 }
 
+/// Those that most events put off.
+#[derive(Default)]
+struct Timers {
+    deadline: Timer,
+    hedge: Timer,
+    stall: Timer,
+}
+
 pub(crate) struct Job<'a> {
     source: Box<dyn Source + 'a>,
     source_ended: bool,
@@ -116,6 +125,8 @@ pub(crate) struct Job<'a> {
     pulled: u64,
     done: u64,
     rule: BatchRule,
+    /// The rule of earlier jobs that execute the same, and of later ones.
+    remembered: Remembered,
     crew: Crew<String>,
     bytes_in_flight: usize,
     late: Late,
@@ -131,6 +142,7 @@ pub(crate) struct Job<'a> {
     /// The identity, if the source was empty.
     empty: Option<Bytes>,
     deadline: Option<Instant>,
+    timers: Timers,
     last_result: Instant,
     /// Whether the job has said what it waits for.
     stalled: bool,
@@ -154,6 +166,7 @@ impl<'a> Job<'a> {
                 return Err(JobError::Timeout { timeout, waiting_for: "the broker, to lease a channel".to_owned() });
             }
         };
+        let remembered = runtime.remembered(&stages);
         Ok(Self {
             source,
             source_ended: false,
@@ -165,7 +178,8 @@ impl<'a> Job<'a> {
             batch: PackedBuilder::default(),
             pulled: 0,
             done: 0,
-            rule: BatchRule::new(options.batch_size),
+            rule: BatchRule::beginning_at(options.batch_size, remembered.pace()),
+            remembered,
             crew: Crew::default(),
             bytes_in_flight: 0,
             late: Late::new(),
@@ -177,6 +191,7 @@ impl<'a> Job<'a> {
             tree: FoldTree::default(),
             empty: None,
             deadline,
+            timers: Timers::default(),
             last_result: Instant::now(),
             stalled: false,
             options,
@@ -279,15 +294,21 @@ impl<'a> Job<'a> {
     async fn wait(&mut self) -> Event {
         let slots = self.slots();
         let in_flight = self.in_flight();
-        let window = Window { tasks: self.options.in_flight.map(usize::from), slots, expected: self.rule.settled() };
+        let window = Window {
+            tasks: self.options.in_flight.map(usize::from),
+            slots,
+            expected: self.rule.settled(),
+            complete: self.crew.is_complete(),
+        };
         let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
         let hedges = self.source_ended && self.pure && in_flight > 0 && self.crew.workers() > 1;
         let hedge = hedges.then(|| self.late.next(in_flight, slots));
-        let stall = (!self.stalled).then(|| self.last_result + STALL);
-        let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, .. } = self;
+        let stall = (!self.stalled && in_flight > 0).then(|| self.last_result + STALL);
+        let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, timers, .. } = self;
+        let Timers { deadline: deadline_timer, hedge: hedge_timer, stall: stall_timer } = timers;
 
         let full = Full { elements: size, bytes: window.batch_bytes() };
         let pull = poll_fn(|context| {
@@ -305,13 +326,13 @@ impl<'a> Job<'a> {
 
         tokio::select! {
             biased;
-            () = sleep_until(*deadline) => Event::TimedOut,
+            () = deadline_timer.until(*deadline) => Event::TimedOut,
             settled = lease.results.next() => settled.map_or(Event::Lost, |settled| Event::Settled(Box::new(settled))),
             Some(sent) = publishing.next() => Event::Published(sent),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
-            () = sleep_until(hedge) => Event::Hedge,
-            () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
+            () = hedge_timer.until(hedge) => Event::Hedge,
+            () = stall_timer.until(stall) => Event::Stalled,
             Some(gone) = lost.looked() => Event::Looked { gone },
         }
     }
@@ -378,6 +399,7 @@ impl<'a> Job<'a> {
                 if piece.inputs == Inputs::Elements {
                     let (elements, output) = (task.inputs.len(), outputs.bytes().len());
                     self.rule.observe(elements, output, result.report.execution, self.slots());
+                    self.rule.pace().into_iter().for_each(|pace| self.remembered.set(pace));
                 }
                 self.take_outputs(task, piece, &outputs, failed, &result.report)?;
             }

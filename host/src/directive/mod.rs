@@ -27,6 +27,7 @@ mod options;
 mod outputs;
 mod plan;
 mod source;
+mod timer;
 
 pub use error::JobError;
 pub use indexed_stream::{Fold, IndexedStream, Results};

@@ -31,7 +31,7 @@ impl Scenario {
         let seconds = WORK.max(20.0 * durations.mean());
         let elements = (seconds * cluster.all_slots() as f64 / durations.mean()).min(MOST_ELEMENTS) as u64;
         let job =
-            Job { durations, elements, length_is_known: true, input: 16.0, output: 16.0, fold: None, hedges: true };
+            Job { elements, ..Job::of(durations) };
         Self { name: name.to_owned(), cluster, job }
     }
 

@@ -8,7 +8,7 @@ use palfrey_simulator::{
 };
 
 fn job(durations: Durations, elements: u64) -> Job {
-    Job { durations, elements, length_is_known: true, input: 16.0, output: 16.0, fold: None, hedges: true }
+    Job { elements, ..Job::of(durations) }
 }
 
 #[test]

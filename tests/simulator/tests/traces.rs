@@ -12,12 +12,10 @@ use palfrey_simulator::{
 fn job(trace: Vec<f64>, length_is_known: bool) -> Job {
     Job {
         elements: trace.len() as u64,
-        durations: Durations::Trace(trace),
         length_is_known,
         input: 10.0,
         output: 10.0,
-        fold: None,
-        hedges: true,
+        ..Job::of(Durations::Trace(trace))
     }
 }
 
