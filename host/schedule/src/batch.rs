@@ -126,8 +126,7 @@ impl BatchRule {
             return;
         }
         let mean = |before: f64, measured: f64| before + WEIGHT * (measured - before);
-        let measured =
-            Pace { time: execution.as_secs_f64() / elements as f64, bytes: output as f64 / elements as f64 };
+        let measured = Pace { time: execution.as_secs_f64() / elements as f64, bytes: output as f64 / elements as f64 };
         let before = self.per_element.unwrap_or(measured);
         // The mean of so many elements differs less than they do.
         self.variance = mean(self.variance, elements as f64 * (measured.time - before.time).powi(2));
@@ -276,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_was_measured_before_is_where_the_next_job_begins_and_no_more() {
-        let pace = |each: Duration, bytes| {
+        let pace = |each: Duration, bytes: usize| {
             let mut rule = BatchRule::new(BatchSize::Measured);
             rule.observe(10, 10 * bytes, each * 10, 2);
             rule.pace()

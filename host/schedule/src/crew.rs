@@ -33,6 +33,8 @@ pub struct Crew<K> {
     results: u64,
     /// Results since a worker has come that was not known.
     since_newcomer: u64,
+    /// How often one has.
+    newcomers: u64,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ struct Worker {
 impl<K> Default for Crew<K> {
     fn default() -> Self {
         let (workers, silence) = (HashMap::new(), BTreeMap::new());
-        Self { workers, silence, slots: 0, awake: 0, results: 0, since_newcomer: 0 }
+        Self { workers, silence, slots: 0, awake: 0, results: 0, since_newcomer: 0, newcomers: 0 }
     }
 }
 
@@ -70,7 +72,7 @@ impl<K: Clone + Eq + Hash> Crew<K> {
             None => None,
         };
         let key = key.unwrap_or_else(|| {
-            self.since_newcomer = 0;
+            (self.since_newcomer, self.newcomers) = (0, self.newcomers + 1);
             self.workers.insert(worker.to_owned(), Worker { slots, heard: self.results });
             worker.to_owned()
         });
@@ -96,6 +98,11 @@ impl<K> Crew<K> {
     /// How many there are.
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Whether there have been several, be they gone or not. One that is gone may have kept tasks.
+    pub fn had_several(&self) -> bool {
+        self.newcomers > 1
     }
 
     /// How many tasks they execute at once.
@@ -127,7 +134,7 @@ mod tests {
         for _ in 0..SILENCE * 10 {
             crew.heard("here", 2);
         }
-        assert_eq!((crew.slots(), crew.workers()), (2, 1));
+        assert_eq!((crew.slots(), crew.workers(), crew.had_several()), (2, 1, true));
         crew.heard("gone", 8);
         assert_eq!((crew.slots(), crew.workers()), (10, 2));
     }
@@ -152,6 +159,7 @@ mod tests {
         }
         crew.heard("nobody", 0);
         assert_eq!((crew.slots(), crew.workers(), crew.awake()), (3, 1, 3));
+        assert!(!crew.had_several());
     }
 
     #[test]

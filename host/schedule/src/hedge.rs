@@ -221,6 +221,12 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_forgotten_hides_nothing_either() {
+        let stuck = [task(1, 0), task(2, 0)];
+        assert_eq!(Hedge::default().second_copies(millis(400), seen(1, 1, 0), &stuck), [1]);
+    }
+
+    #[test]
     fn tasks_that_were_sent_to_idle_slots_have_their_time() {
         let mut hedge = Hedge::default();
         hedge.slots_are_idle(millis(0));

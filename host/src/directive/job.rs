@@ -304,7 +304,7 @@ impl<'a> Job<'a> {
         let size = self.rule.next(self.source.remaining(), slots);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
-        let hedges = self.source_ended && self.pure && in_flight > 0 && self.crew.workers() > 1;
+        let hedges = self.source_ended && self.pure && in_flight > 0 && self.crew.had_several();
         let hedge = hedges.then(|| self.late.next(in_flight, slots));
         let stall = (!self.stalled && in_flight > 0).then(|| self.last_result + STALL);
         let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, timers, .. } = self;

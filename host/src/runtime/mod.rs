@@ -28,8 +28,8 @@ use tokio_util::{
 use ask::Asker;
 use board::{JobBoard, Listed};
 use inbox::{Inbox, OpenJob};
-pub(crate) use paces::Remembered;
 use paces::Paces;
+pub(crate) use paces::Remembered;
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 pub(crate) use whereabouts::Whereabouts;

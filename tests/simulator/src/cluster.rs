@@ -11,8 +11,10 @@ pub struct Cluster {
     pub per_task: f64,
     /// Part of the workers that is slow.
     pub slow: f64,
-    /// How much slower they are.
+    /// How much slower they are …
     pub slowness: f64,
+    /// … and with what they begin after that.
+    pub slow_from: f64,
     /// Mean time between the deaths of a worker, and how long it is gone.
     pub deaths: Option<(f64, f64)>,
     /// Processors that workers, broker and orchestrator share, if they are on one machine.
@@ -115,6 +117,7 @@ impl Cluster {
             per_task: 50e-6,
             slow: 0.0,
             slowness: 1.0,
+            slow_from: 0.0,
             deaths: None,
             cores: None,
             broker: Broker {

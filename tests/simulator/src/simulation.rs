@@ -94,7 +94,7 @@ pub struct Outcome {
     pub broker_busy: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
     /// The orchestrator can do something else.
     Free,
@@ -113,6 +113,8 @@ enum Event {
     Answered {
         worker: usize,
         task: usize,
+        /// What it took there.
+        seconds: f64,
     },
     /// The workers hear that somebody has answered a task.
     Stopped(usize),
@@ -202,7 +204,7 @@ struct Simulation<'a> {
     /// Seconds that other processes have taken of each execution.
     stolen: f64,
     // The orchestrator.
-    inbox: VecDeque<(usize, usize)>,
+    inbox: VecDeque<(usize, usize, f64)>,
     working: bool,
     busy: f64,
     rule: BatchRule,
@@ -324,8 +326,8 @@ impl Simulation<'_> {
                 }
             }
             Event::Stopped(task) => self.stop_others(task),
-            Event::Answered { worker, task } => {
-                self.inbox.push_back((worker, task));
+            Event::Answered { worker, task, seconds } => {
+                self.inbox.push_back((worker, task, seconds));
                 self.work_if_free();
             }
             Event::Acknowledged { worker, life } => {

@@ -142,13 +142,7 @@ impl Sample {
             Durations::Trace((0..self.elements).map(|number| of(nonce(number))).collect())
         };
         let bytes = block(0).len() as f64 + 1.0;
-        let job = Job {
-            elements: self.elements,
-            batch: self.batch,
-            input: bytes,
-            output: bytes,
-            ..Job::of(durations)
-        };
+        let job = Job { elements: self.elements, batch: self.batch, input: bytes, output: bytes, ..Job::of(durations) };
         simulate(&Cluster::here(WORKERS, 1, here), &job, 1).makespan
     }
 }

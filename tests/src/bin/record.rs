@@ -56,9 +56,10 @@ fn read_sources(folder: &Path, texts: &mut Vec<String>) -> Result<()> {
 
 async fn record<Op>(plugin: &str, operation: &Op, elements: Vec<Op::Input>) -> Result<()>
 where
-    Op: MapStage<Input: Element + Clone, Output: Element>,
+    Op: MapStage<Input: Element + Clone + 'static, Output: Element + 'static>,
 {
-    let config = Config { workers: 0, slots: Some(NonZeroUsize::MIN), cache_dir: Some(cache_dir()), ..Config::default() };
+    let config =
+        Config { workers: 0, slots: Some(NonZeroUsize::MIN), cache_dir: Some(cache_dir()), ..Config::default() };
     let runtime = Runtime::from_config(&config).await?;
     runtime.deploy(component(plugin)).await?;
     let worker = runtime.worker_in_memory().expect("it is in memory");

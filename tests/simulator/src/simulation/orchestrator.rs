@@ -13,12 +13,12 @@ impl Simulation<'_> {
             return;
         }
         let costs = &self.cluster.orchestrator;
-        if let Some((worker, task)) = self.inbox.pop_front() {
+        if let Some((worker, task, execution)) = self.inbox.pop_front() {
             let Task { range, partials, output, .. } = &self.tasks[task];
             let elements = if *partials { 0.0 } else { (range.end - range.start) as f64 };
             let seconds = costs.settle + elements * costs.per_element + output * costs.per_byte;
             self.occupy(seconds);
-            self.settle(worker, task);
+            self.settle(worker, task, execution);
         } else if self.may_pull() {
             let size = self.batch_size();
             let range = self.pulled..self.pulled + size;
@@ -48,7 +48,8 @@ impl Simulation<'_> {
     }
 
     fn window(&self) -> Window {
-        Window { slots: self.crew.slots(), expected: self.rule.settled(), ..Window::default() }
+        let complete = self.crew.is_complete();
+        Window { slots: self.crew.slots(), expected: self.rule.settled(), complete, ..Window::default() }
     }
 
     fn source_ended(&self) -> bool {
@@ -84,7 +85,7 @@ impl Simulation<'_> {
         self.note_memory();
     }
 
-    fn settle(&mut self, worker: usize, task: usize) {
+    fn settle(&mut self, worker: usize, task: usize, execution: f64) {
         if std::mem::replace(&mut self.tasks[task].answered, true) {
             return;
         }
@@ -93,12 +94,12 @@ impl Simulation<'_> {
         if self.tasks[task].copied {
             self.schedule(self.now + 2.0 * self.cluster.broker.latency, Event::Stopped(task));
         }
-        let Task { range, partials, input, output, seconds, .. } = &self.tasks[task];
-        let (range, partials, input, output, seconds) = (range.clone(), *partials, *input, *output, *seconds);
+        let Task { range, partials, input, output, .. } = &self.tasks[task];
+        let (range, partials, input, output) = (range.clone(), *partials, *input, *output);
         self.unanswered.remove(&task);
         self.bytes_in_flight -= input;
         if !partials {
-            let execution = Duration::from_secs_f64(self.cluster.per_task + seconds);
+            let execution = Duration::from_secs_f64(execution);
             self.rule.observe((range.end - range.start) as usize, output as usize, execution, self.crew.slots());
         }
         if self.job.fold.is_some() {
@@ -146,7 +147,7 @@ impl Simulation<'_> {
         let unanswered: Vec<_> = unanswered.collect();
         let (slots, awake) = (self.crew.slots(), self.crew.awake());
         let seen = Seen { slots, awake, last_result: moment(self.last_result) };
-        if self.crew.workers() > 1 {
+        if self.crew.had_several() {
             for task in self.hedge.second_copies(moment(self.now), seen, &unanswered) {
                 self.tasks[task].copied = true;
                 self.outcome.copies += 1;

@@ -25,6 +25,8 @@ pub(super) struct Worker {
 #[derive(Debug)]
 struct Execution {
     task: usize,
+    /// What the guest takes.
+    seconds: f64,
     /// What others had taken of the processors by the time up to which it is scheduled.
     stolen: f64,
 }
@@ -136,8 +138,10 @@ impl Simulation<'_> {
         {
             state.idle -= 1;
             self.executing += 1;
-            state.executing.push(Execution { task, stolen: self.stolen });
-            let at = self.now + self.cluster.per_task + self.tasks[task].seconds * state.slowness;
+            let slowness = if self.now < self.cluster.slow_from { 1.0 } else { state.slowness };
+            let seconds = self.cluster.per_task + self.tasks[task].seconds * slowness;
+            state.executing.push(Execution { task, seconds, stolen: self.stolen });
+            let at = self.now + seconds;
             let life = state.life;
             self.scheduled += 1;
             let event = Event::Finished { worker, life, task };
@@ -155,13 +159,12 @@ impl Simulation<'_> {
             state.executing[position].stolen = self.stolen;
             return self.schedule(self.now + behind, Event::Finished { worker, life, task });
         }
-        state.executing.swap_remove(position);
+        let Execution { seconds, .. } = state.executing.swap_remove(position);
         state.idle += 1;
         self.executing -= 1;
         self.tasks[task].holders.retain(|&holder| holder != worker);
-        let execution = self.cluster.per_task + self.tasks[task].seconds * state.slowness;
         let before = state.prefetch.tasks() as isize;
-        if state.prefetch.observe(Duration::from_secs_f64(execution)) {
+        if state.prefetch.observe(Duration::from_secs_f64(seconds)) {
             let more = state.prefetch.tasks() as isize - before;
             state.credit += more;
             if more < 0 {
@@ -174,7 +177,7 @@ impl Simulation<'_> {
         let sent = self.now + broker.latency;
         let at = self.process(Process::Results, sent, broker.result + output / broker.bytes_per_second);
         self.outcome.bytes_per_second += 2.0 * output;
-        self.schedule(at + broker.latency, Event::Answered { worker, task });
+        self.schedule(at + broker.latency, Event::Answered { worker, task, seconds });
         self.schedule(at + 2.0 * broker.latency, Event::Acknowledged { worker, life });
         self.execute(worker);
     }
