@@ -18,6 +18,10 @@ const LATE: u32 = 3;
 /// … and this long on top, for the way there and back.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Until the next copy of a task is sent it takes so many times as long as until the one before: a copy may have met a worker that
+/// stands still as well, and an operation may take an hour.
+const AGAIN: u32 = 8;
+
 /// A copy takes at least so much of a slot's time: what it costs to send it and to answer.
 const LEAST: Duration = Duration::from_millis(1);
 
@@ -29,12 +33,12 @@ pub const COMBINING: Duration = Duration::from_secs(1);
 pub struct Unanswered<I> {
     /// Its number.
     pub id: I,
-    /// When it was sent. All times are since one moment, whichever that is.
+    /// When it was sent, the last time. All times are since one moment, whichever that is.
     pub sent: Duration,
     /// How long it takes in the mean to execute as many elements.
     pub expected: Duration,
-    /// Whether it was sent a second time already.
-    pub copied: bool,
+    /// How often it was sent after the first time.
+    pub copies: u32,
 }
 
 /// What is known of the workers of a job.
@@ -48,7 +52,7 @@ pub struct Seen {
     pub last_result: Duration,
 }
 
-/// Chooses the tasks that idle slots should execute a second time. The first result of each counts.
+/// Chooses the tasks that idle slots should execute as well. The first result of each counts.
 ///
 /// This is for the end of a job, when nothing is left to send. The oldest late tasks get one copy each, as many as slots that have
 /// nothing to do can execute until it is looked again: the backup tasks of MapReduce (Dean and Ghemawat, 2004), bounded by what
@@ -59,14 +63,14 @@ pub struct Seen {
 /// anything is late with it: a worker that has stopped holds more tasks than it has slots.
 ///
 /// Late tasks wait, or run, where nothing moves. At most every other one occupies a slot, since a worker holds two tasks for each,
-/// and none of them those of the worker that has answered last.
+/// and none of them those of the worker that has answered last. A copy may be late as well, and is followed by another one much later.
 ///
 /// ```
 /// use std::time::Duration;
 /// use palfrey_schedule::{Hedge, Seen, Unanswered};
 ///
 /// // Two workers of two slots. One has stopped with four tasks of 25 milliseconds.
-/// let task = |id| Unanswered { id, sent: Duration::ZERO, expected: Duration::from_millis(25), copied: false };
+/// let task = |id| Unanswered { id, sent: Duration::ZERO, expected: Duration::from_millis(25), copies: 0 };
 /// let stuck = [1, 2, 3, 4].map(task);
 /// let seen = Seen { slots: 4, awake: 2, last_result: Duration::from_millis(50) };
 /// let mut hedge = Hedge::default();
@@ -85,18 +89,24 @@ impl Hedge {
         self.idle_since.get_or_insert(now);
     }
 
-    /// The tasks to send a second time now.
+    /// The tasks to send once more now.
     pub fn second_copies<I: Copy>(&mut self, now: Duration, seen: Seen, unanswered: &[Unanswered<I>]) -> Vec<I> {
         let Some(idle_since) = self.look(now, seen, unanswered) else { return Vec::new() };
-        let is_late = |task: &Unanswered<I>| now.saturating_sub(task.sent.max(idle_since)) >= patience(task.expected);
-        let late = unanswered.iter().filter(|task| is_late(task)).count();
-        let stuck = late.div_ceil(2).min(seen.slots.saturating_sub(seen.awake));
-        let idle = seen.slots.saturating_sub(unanswered.len() - late + stuck);
+        let age = |task: &Unanswered<I>| now.saturating_sub(task.sent.max(idle_since));
+        let is_late = |task: &Unanswered<I>| age(task) >= patience(task.expected);
+        let is_due = |task: &Unanswered<I>| {
+            let times = AGAIN.checked_pow(task.copies).unwrap_or(u32::MAX);
+            age(task) >= patience(task.expected).saturating_mul(times)
+        };
+        let moving = unanswered.iter().filter(|task| !is_late(task));
+        let begun = moving.clone().filter(|task| task.copies == 0).count();
+        let stuck = (unanswered.len() - begun).div_ceil(2).min(seen.slots.saturating_sub(seen.awake));
+        let idle = seen.slots.saturating_sub(begun + stuck);
         let time = |task: &Unanswered<I>| task.expected.clamp(LEAST, EVERY);
-        let copies: Duration = unanswered.iter().filter(|task| task.copied).map(time).sum();
+        let copies: Duration = moving.filter(|task| task.copies > 0).map(time).sum();
         let room = EVERY.saturating_mul(u32::try_from(idle).unwrap_or(u32::MAX));
         let mut room = room.saturating_sub(copies);
-        let mut chosen: Vec<_> = unanswered.iter().filter(|task| !task.copied && is_late(task)).collect();
+        let mut chosen: Vec<_> = unanswered.iter().filter(|task| is_due(task)).collect();
         chosen.sort_by_key(|task| (task.sent, Reverse(task.expected)));
         let fits = |task: &&Unanswered<I>| {
             let fits = !room.is_zero();
@@ -138,7 +148,7 @@ mod tests {
 
     /// A task of a tenth of a second.
     fn task(id: u32, sent: u64) -> Unanswered<u32> {
-        Unanswered { id, sent: millis(sent), expected: millis(100), copied: false }
+        Unanswered { id, sent: millis(sent), expected: millis(100), copies: 0 }
     }
 
     fn seen(slots: usize, awake: usize, last_result: u64) -> Seen {
@@ -177,11 +187,22 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_a_third_time_and_copies_under_way_occupy_slots() {
-        let copied = |id| Unanswered { copied: true, ..task(id, 0) };
+    fn copies_under_way_occupy_slots() {
+        let copied = |id| Unanswered { copies: 1, ..task(id, 9_900) };
         assert_eq!(copies(10_000, 10, &[copied(1)]), []);
         assert_eq!(copies(10_000, 5, &[copied(1), copied(2), task(3, 0)]), [3]);
         assert_eq!(copies(10_000, 4, &[copied(1), copied(2), task(3, 0)]), []);
+    }
+
+    #[test]
+    fn a_copy_that_met_a_stopped_worker_hides_nothing_and_is_followed_by_another_one_much_later() {
+        let copied = |id, copies| Unanswered { copies, ..task(id, 0) };
+        // All slots that were idle have got a copy, and nothing has come of it.
+        assert_eq!(copies(401, 4, &[copied(1, 1), copied(2, 1), task(3, 0)]), [3]);
+        assert_eq!(copies(3199, 4, &[copied(1, 1)]), []);
+        assert_eq!(copies(3200, 4, &[copied(1, 1)]), [1]);
+        assert_eq!(copies(3200, 4, &[copied(1, 2)]), []);
+        assert_eq!(copies(25_600, 4, &[copied(1, 2)]), [1]);
     }
 
     #[test]

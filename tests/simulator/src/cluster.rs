@@ -11,9 +11,9 @@ pub struct Cluster {
     pub per_task: f64,
     /// Part of the workers that is slow.
     pub slow: f64,
-    /// How much slower they are …
+    /// How much slower they are. Infinitely slow ones stand still: they do not hear what they are told, either.
     pub slowness: f64,
-    /// … and with what they begin after that.
+    /// From when on they are.
     pub slow_from: f64,
     /// Mean time between the deaths of a worker, and how long it is gone.
     pub deaths: Option<(f64, f64)>,

@@ -88,7 +88,7 @@ pub fn troubles() -> Vec<Scenario> {
             scenario.job.hedges = false;
         }),
         with("half of the workers stand still", &|scenario| {
-            (scenario.cluster.slow, scenario.cluster.slowness, scenario.cluster.slow_from) = (0.5, 1e6, 30.0);
+            (scenario.cluster.slow, scenario.cluster.slowness, scenario.cluster.slow_from) = (0.5, f64::INFINITY, 30.0);
         }),
         with("workers die every minute", &|scenario| scenario.cluster.deaths = Some((60.0, 5.0))),
         with("elements of 64 KiB", &|scenario| {

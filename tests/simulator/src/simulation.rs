@@ -157,7 +157,7 @@ struct Task {
     seconds: f64,
     sent: f64,
     answered: bool,
-    copied: bool,
+    copies: u32,
     /// Whether the workers have heard that it is answered.
     stopped: bool,
     /// Who has a delivery of it.
@@ -361,10 +361,14 @@ impl Simulation<'_> {
 
     fn figures(self) -> Outcome {
         let Self { mut outcome, cluster, now, executed, .. } = self;
+        let (slots, seconds, healthy) = (cluster.all_slots() as f64, executed.seconds, cluster.slow_from);
         let speed: f64 = self.workers.iter().map(|worker| cluster.slots as f64 / worker.slowness).sum();
         outcome.makespan = now;
-        outcome.bound = (executed.seconds / speed).max(executed.longest);
-        outcome.efficiency = executed.seconds / speed / now;
+        let while_healthy = slots * healthy;
+        let all_work =
+            if seconds <= while_healthy { seconds / slots } else { healthy + (seconds - while_healthy) / speed };
+        outcome.bound = all_work.max(executed.longest);
+        outcome.efficiency = seconds / (slots * now.min(healthy) + speed * (now - healthy).max(0.0));
         outcome.messages_per_second = 4.0 * outcome.tasks as f64 / now;
         outcome.bytes_per_second /= now;
         outcome.orchestrator_busy = self.busy / now;

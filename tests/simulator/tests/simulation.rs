@@ -60,9 +60,9 @@ fn second_copies_hide_a_worker_that_is_slow() {
 fn a_worker_of_two_that_stands_still_costs_no_more_than_its_slots() {
     for slots in [1, 2, 16] {
         let mut cluster = Cluster::over_broker(2, slots);
-        (cluster.slow, cluster.slowness, cluster.slow_from) = (0.5, 1e6, 1.0);
+        (cluster.slow, cluster.slowness, cluster.slow_from) = (0.5, f64::INFINITY, 1.0);
         let outcome = simulate(&cluster, &job(Durations::Constant(0.01), 2000 * slots as u64), 1);
-        assert!(outcome.makespan < outcome.bound && outcome.copies > 0, "{slots} slots: {outcome:?}");
+        assert!(outcome.makespan < 1.1 * outcome.bound && outcome.copies > 0, "{slots} slots: {outcome:?}");
     }
 }
 

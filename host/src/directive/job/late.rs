@@ -1,7 +1,7 @@
 //! Tasks whose results do not come: of those that are late an idle slot gets a second copy, those that are gone are sent again.
 //! The first result of each counts.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use palfrey_schedule::{COMBINING, Hedge, Seen, Unanswered, hedge_every};
@@ -20,8 +20,8 @@ const LATER_LOOKS: Duration = Duration::from_secs(60);
 
 /// What a job knows of tasks that are late.
 pub(super) struct Late {
-    /// Those that were sent a second time and have no result yet.
-    copied: HashSet<TaskId>,
+    /// Those that were sent more than once and have no result yet: how often, and when the last time was.
+    copied: HashMap<TaskId, Copies>,
     rule: Hedge,
     /// Times of the rule are since then.
     began: Instant,
@@ -29,9 +29,15 @@ pub(super) struct Late {
     next: Option<Instant>,
 }
 
+#[derive(Clone, Copy)]
+struct Copies {
+    count: u32,
+    sent: Instant,
+}
+
 impl Late {
     pub(super) fn new() -> Self {
-        Self { copied: HashSet::new(), rule: Hedge::default(), began: Instant::now(), next: None }
+        Self { copied: HashMap::new(), rule: Hedge::default(), began: Instant::now(), next: None }
     }
 
     /// When to look for late tasks, where nothing is left to send.
@@ -42,9 +48,9 @@ impl Late {
         *self.next.get_or_insert_with(|| Instant::now() + hedge_every(in_flight))
     }
 
-    /// A task has a result. Says whether it was sent a second time.
+    /// A task has a result. Says whether it was sent more than once.
     pub(super) fn answered(&mut self, task: TaskId) -> bool {
-        self.copied.remove(&task)
+        self.copied.remove(&task).is_some()
     }
 }
 
@@ -81,29 +87,32 @@ impl Lost {
 }
 
 impl Job<'_> {
-    /// Sends late tasks a second time, for idle slots.
+    /// Sends late tasks once more, for idle slots.
     pub(super) fn hedge(&mut self) {
         let now = Instant::now();
         let unanswered = self.lease.sender.unanswered();
         self.late.next = Some(now + hedge_every(unanswered.len()));
         let began = self.late.began;
+        let copied = |task| self.late.copied.get(&task).copied();
         let tasks: Vec<_> = unanswered
             .iter()
-            .map(|sent| Unanswered {
+            .map(|sent| (sent, copied(sent.task.id).unwrap_or(Copies { count: 0, sent: sent.tag.sent })))
+            .map(|(sent, copies)| Unanswered {
                 id: &sent.task,
-                sent: sent.tag.sent - began,
+                sent: copies.sent - began,
                 expected: match sent.tag.inputs {
                     Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
                     Inputs::Partials => COMBINING,
                 },
-                copied: self.late.copied.contains(&sent.task.id),
+                copies: copies.count,
             })
             .collect();
         let (slots, awake) = (self.crew.slots(), self.crew.awake());
         let seen = Seen { slots, awake, last_result: self.last_result - began };
         for task in self.late.rule.second_copies(now - began, seen, &tasks) {
             tracing::debug!(job = %task.routing_key, task = %task.id, "a task is late; an idle slot executes it as well");
-            self.late.copied.insert(task.id);
+            let copies = self.late.copied.entry(task.id).or_insert(Copies { count: 0, sent: now });
+            *copies = Copies { count: copies.count + 1, sent: now };
             self.publishing.push(Box::pin(self.lease.sender.publish_copy(task)));
         }
     }

@@ -74,8 +74,8 @@ impl Simulation<'_> {
     fn send(&mut self, range: Range<u64>, partials: bool, input: f64, output: f64, seconds: f64) {
         let task = self.tasks.len();
         let sent = self.now;
-        let (answered, copied, stopped, holders) = (false, false, false, Vec::new());
-        self.tasks.push(Task { range, partials, input, output, seconds, sent, answered, copied, stopped, holders });
+        let (answered, copies, stopped, holders) = (false, 0, false, Vec::new());
+        self.tasks.push(Task { range, partials, input, output, seconds, sent, answered, copies, stopped, holders });
         if self.unanswered.is_empty() {
             self.last_result = sent;
         }
@@ -91,7 +91,7 @@ impl Simulation<'_> {
         }
         self.last_result = self.now;
         self.crew.heard(&worker, self.cluster.slots);
-        if self.tasks[task].copied {
+        if self.tasks[task].copies > 0 {
             self.schedule(self.now + 2.0 * self.cluster.broker.latency, Event::Stopped(task));
         }
         let Task { range, partials, input, output, .. } = &self.tasks[task];
@@ -142,14 +142,15 @@ impl Simulation<'_> {
             let task = &self.tasks[id];
             let elements = (task.range.end - task.range.start) as usize;
             let expected = if task.partials { COMBINING } else { self.rule.expected(elements) };
-            Unanswered { id, sent: moment(task.sent), expected, copied: task.copied }
+            Unanswered { id, sent: moment(task.sent), expected, copies: task.copies }
         });
         let unanswered: Vec<_> = unanswered.collect();
         let (slots, awake) = (self.crew.slots(), self.crew.awake());
         let seen = Seen { slots, awake, last_result: moment(self.last_result) };
         if self.crew.had_several() {
             for task in self.hedge.second_copies(moment(self.now), seen, &unanswered) {
-                self.tasks[task].copied = true;
+                self.tasks[task].copies += 1;
+                self.tasks[task].sent = self.now;
                 self.outcome.copies += 1;
                 self.publish(task, self.now);
             }

@@ -117,7 +117,14 @@ impl Simulation<'_> {
 
     // Workers.
 
+    fn stands_still(&self, worker: usize) -> bool {
+        self.workers[worker].slowness.is_infinite() && self.now >= self.cluster.slow_from
+    }
+
     pub(super) fn receive(&mut self, worker: usize, task: usize) {
+        if self.stands_still(worker) {
+            return;
+        }
         // Somebody else has answered it, or it is here already and answers for both.
         if self.tasks[task].stopped || self.workers[worker].has(task) {
             return self.acknowledge(worker);
@@ -150,6 +157,9 @@ impl Simulation<'_> {
     }
 
     pub(super) fn finish(&mut self, worker: usize, task: usize) {
+        if self.stands_still(worker) {
+            return;
+        }
         let state = &mut self.workers[worker];
         let life = state.life;
         // It was stopped meanwhile.
@@ -197,6 +207,9 @@ impl Simulation<'_> {
     pub(super) fn stop_others(&mut self, task: usize) {
         self.tasks[task].stopped = true;
         for worker in std::mem::take(&mut self.tasks[task].holders) {
+            if self.stands_still(worker) {
+                continue;
+            }
             let state = &mut self.workers[worker];
             if let Some(position) = state.executing.iter().position(|execution| execution.task == task) {
                 state.executing.swap_remove(position);
