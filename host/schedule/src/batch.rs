@@ -39,13 +39,30 @@ const MAX_OUTPUT: usize = 8 << 20;
 /// The most elements in a batch: their offsets then take as much room as the smallest elements.
 const MAX_ELEMENTS: usize = 65_536;
 
+/// With what was measured of the same stages before, the first batches are to take so long: short enough to be wrong a thousand times.
+const FIRST: Duration = Duration::from_micros(1500);
+
+/// They have no more elements than this, and so much of the output that a batch may have.
+const FIRST_ELEMENTS: usize = 1024;
+const FIRST_OUTPUT: usize = MAX_OUTPUT / 16;
+
+/// What an element takes, as it was measured. Another job of the same stages [begins](BatchRule::beginning_at) with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Seconds.
+    time: f64,
+    /// Of the output.
+    bytes: f64,
+}
+
 /// Chooses batch sizes from what executions took.
 ///
 /// The first batches hold one element each. A measurement allows twice its own batch at the most, and four times while that is far
 /// from the aim, so that a size is never extrapolated far; and less when the aim over the time per element is less: 25 milliseconds, or with many slots as long as
 /// leaves the broker half of its rate. Toward the end of a source of known length, a batch is at most half of an even share
-/// of what remains: guided self-scheduling (Polychronopoulos and Kuck, 1987) with the factor of factoring (Hummel,
-/// Schonberg and Flynn, 1992). It does not get so small that the broker could not keep all slots busy with them.
+/// of what remains, and less where elements differ much and few are left: guided self-scheduling (Polychronopoulos and Kuck, 1987)
+/// with the factor of factoring (Hummel, Schonberg and Flynn, 1992), which depends on the variance. It does not get so small that
+/// the broker could not keep all slots busy with them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,14 +81,41 @@ const MAX_ELEMENTS: usize = 65_536;
 pub struct BatchRule {
     size: BatchSize,
     allowed: usize,
-    /// Seconds and bytes of output per element: exponentially weighted means.
-    per_element: Option<(f64, f64)>,
+    /// Exponentially weighted means.
+    per_element: Option<Pace>,
+    /// Of the time per element.
+    variance: f64,
 }
 
 impl BatchRule {
     /// Knows nothing yet.
     pub fn new(size: BatchSize) -> Self {
-        Self { size, allowed: 1, per_element: None }
+        Self { size, allowed: 1, per_element: None, variance: 0.0 }
+    }
+
+    /// Knows what was measured of the same stages before, and begins with a careful fraction of what would follow. The inputs may
+    /// be of another kind: the first measurement counts as if nothing had been known.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use palfrey_schedule::{BatchRule, BatchSize};
+    ///
+    /// let mut rule = BatchRule::new(BatchSize::Measured);
+    /// rule.observe(1, 8, Duration::from_micros(100), 2);
+    /// let next = BatchRule::beginning_at(BatchSize::Measured, rule.pace());
+    /// assert_eq!(next.next(None, 2), 15);
+    /// ```
+    pub fn beginning_at(size: BatchSize, before: Option<Pace>) -> Self {
+        let within = |most: f64, each: f64| if each > 0.0 { whole(most / each) } else { FIRST_ELEMENTS };
+        let first = before.map_or(1, |Pace { time, bytes }| {
+            within(FIRST.as_secs_f64(), time).min(within(FIRST_OUTPUT as f64, bytes)).clamp(1, FIRST_ELEMENTS)
+        });
+        Self { allowed: first, ..Self::new(size) }
+    }
+
+    /// What was measured, for another job of the same stages.
+    pub fn pace(&self) -> Option<Pace> {
+        self.per_element
     }
 
     /// Learns from an executed batch: what its outputs took in bytes, and its execution in time. `slots` is how many tasks the
@@ -81,11 +125,14 @@ impl BatchRule {
         if elements == 0 {
             return;
         }
-        let mean =
-            |before: Option<f64>, measured: f64| before.map_or(measured, |mean| mean + WEIGHT * (measured - mean));
-        let time = mean(self.per_element.map(|(time, _)| time), execution.as_secs_f64() / elements as f64);
-        let bytes = mean(self.per_element.map(|(_, bytes)| bytes), output as f64 / elements as f64);
-        self.per_element = Some((time, bytes));
+        let mean = |before: f64, measured: f64| before + WEIGHT * (measured - before);
+        let measured = Pace { time: execution.as_secs_f64() / elements as f64, bytes: output as f64 / elements as f64 };
+        let before = self.per_element.unwrap_or(measured);
+        // The mean of so many elements differs less than they do.
+        self.variance = mean(self.variance, elements as f64 * (measured.time - before.time).powi(2));
+        let pace = Pace { time: mean(before.time, measured.time), bytes: mean(before.bytes, measured.bytes) };
+        let Pace { time, bytes } = pace;
+        self.per_element = Some(pace);
         let most = MAX_ELEMENTS as f64;
         let in_time = if time > 0.0 { TARGET.as_secs_f64().max(2.0 * least_time(slots)) / time } else { most };
         let in_bytes = if bytes > 0.0 { MAX_OUTPUT as f64 / bytes } else { most };
@@ -98,7 +145,7 @@ impl BatchRule {
 
     /// How long it takes in the mean to execute so many elements. For ever while nothing is known.
     pub fn expected(&self, elements: usize) -> Duration {
-        let seconds = self.per_element.map(|(seconds, _)| seconds * elements as f64);
+        let seconds = self.per_element.map(|pace| pace.time * elements as f64);
         seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(Duration::MAX)
     }
 
@@ -110,10 +157,12 @@ impl BatchRule {
 
     /// What a batch takes to execute in the mean, if it is known and batches do not grow any more.
     pub fn settled(&self) -> Option<Duration> {
-        match self.size {
-            BatchSize::Fixed(size) if self.per_element.is_some() => Some(self.expected(size.get())),
-            BatchSize::Fixed(_) | BatchSize::Measured => None,
-        }
+        let size = match self.size {
+            BatchSize::Fixed(size) => size.get(),
+            BatchSize::Measured => 1,
+        };
+        let expected = self.per_element.map(|_| self.expected(size))?;
+        (self.size != BatchSize::Measured || expected >= TARGET).then_some(expected)
     }
 
     /// Elements in the next batch. `remaining` is what the source still has, where that is known; `slots` as above.
@@ -122,17 +171,32 @@ impl BatchRule {
             BatchSize::Fixed(size) => size.get(),
             BatchSize::Measured => match remaining {
                 Some(remaining) => {
-                    let share = remaining / (2 * slots.max(1) as u64);
+                    let share = remaining as f64 / (self.factor(remaining, slots) * slots.max(1) as f64);
                     let least = match self.per_element {
-                        Some((time, _)) if time > 0.0 => (least_time(slots) / time) as usize,
+                        Some(Pace { time, .. }) if time > 0.0 => (least_time(slots) / time) as usize,
                         _ => 1,
                     };
-                    usize::try_from(share).unwrap_or(usize::MAX).max(least).clamp(1, self.allowed)
+                    whole(share).max(least).clamp(1, self.allowed)
                 }
                 None => self.allowed,
             },
         }
     }
+
+    /// Of what remains, a batch for each slot takes one part in so many: two, and more if few elements that differ much remain.
+    fn factor(&self, remaining: u64, slots: usize) -> f64 {
+        let mean = self.per_element.map_or(0.0, |pace| pace.time);
+        if mean <= 0.0 || remaining == 0 {
+            return 2.0;
+        }
+        let spread = slots as f64 / (2.0 * (remaining as f64).sqrt()) * self.variance.sqrt() / mean;
+        2.0 + spread * spread + spread * (spread * spread + 4.0).sqrt()
+    }
+}
+
+/// Rounded down, but for what dividing has lost.
+fn whole(elements: f64) -> usize {
+    (elements + 1e-6) as usize
 }
 
 /// Seconds that a batch has to take so that the broker can keep all slots busy.
@@ -199,6 +263,43 @@ mod tests {
         assert_eq!(rule.next(Some(800), 4), 100);
         // A tenth of a millisecond for each slot is what a broker needs to hand a batch to every one.
         assert_eq!(rule.next(Some(0), 4), 4);
+    }
+
+    #[test]
+    fn elements_that_differ_are_shared_in_smaller_parts_when_few_are_left() {
+        let sizes = |times: [u64; 2]| {
+            let mut rule = BatchRule::new(BatchSize::Measured);
+            for number in 0..100 {
+                rule.observe(200, 0, Duration::from_millis(times[number % 2]), 8);
+            }
+            [100_000, 1_000].map(|remaining| rule.next(Some(remaining), 8))
+        };
+        let (same, differing) = (sizes([20, 20]), sizes([16, 24]));
+        assert!(same[0] > 230 && differing[0] > 230, "{same:?} and {differing:?}");
+        assert!(same[1] == 62 && differing[1] < 50, "{same:?} and {differing:?}");
+    }
+
+    #[test]
+    fn what_was_measured_before_is_where_the_next_job_begins_and_no_more() {
+        let pace = |each: Duration, bytes: usize| {
+            let mut rule = BatchRule::new(BatchSize::Measured);
+            rule.observe(10, 10 * bytes, each * 10, 2);
+            rule.pace()
+        };
+        let first = |before| BatchRule::beginning_at(BatchSize::Measured, before).next(None, 2);
+        assert_eq!(first(None), 1);
+        assert_eq!(first(pace(Duration::from_micros(10), 8)), 150);
+        assert_eq!(first(pace(Duration::from_secs(1), 8)), 1);
+        assert_eq!(first(pace(Duration::ZERO, 0)), FIRST_ELEMENTS);
+        assert_eq!(first(pace(Duration::ZERO, 100 << 10)), 5);
+        // Another kind of inputs takes a thousand times as long: what is sent before that is known ends within seconds.
+        let mut wrong = BatchRule::beginning_at(BatchSize::Measured, pace(Duration::from_micros(10), 8));
+        wrong.observe(150, 0, Duration::from_millis(1500), 2);
+        assert_eq!(wrong.next(None, 2), 2);
+        // And where it was right the next batches grow from there.
+        let mut right = BatchRule::beginning_at(BatchSize::Measured, pace(Duration::from_micros(10), 8));
+        right.observe(150, 0, Duration::from_micros(1500), 2);
+        assert_eq!(right.next(None, 2), 300);
     }
 
     #[test]

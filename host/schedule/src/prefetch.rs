@@ -9,6 +9,9 @@ const AHEAD: Duration = Duration::from_millis(10);
 /// Tasks for each slot at the least: one under execution, and one that begins when it ends.
 const PER_SLOT: usize = 2;
 
+/// Tasks that take as long are not held before a slot is free for them.
+const LONG: Duration = Duration::from_millis(500);
+
 /// Tasks that a worker holds at the most, unless two for each slot are more.
 const MOST: usize = 128;
 
@@ -21,8 +24,9 @@ const SURE: usize = 16;
 /// Chooses how many tasks a worker holds from what they take to execute.
 ///
 /// What one worker holds no other can execute. So it is two for each slot, as long as they take some milliseconds, and no more
-/// than fill ten milliseconds where they take less: otherwise slots would wait for the broker between two tasks. The number
-/// doubles slowly and falls at once, by half or more.
+/// than fill ten milliseconds where they take less: otherwise slots would wait for the broker between two tasks. Where tasks take half
+/// a second, or one has waited for so long, it is one for each slot: others may have a slot for the next one, which may be short.
+/// The number doubles slowly and falls at once, by half or more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,7 +82,22 @@ impl Prefetch {
         std::mem::replace(&mut self.tasks, tasks) != tasks
     }
 
+    /// A task has waited for half a second and no slot was free. Returns whether the number of tasks has changed.
+    pub fn is_blocked(&mut self) -> bool {
+        self.quick = 0;
+        // The mean hears of the tasks under execution when they end.
+        std::mem::replace(&mut self.tasks, self.slots) != self.slots
+    }
+
+    /// How long a task may wait for a slot until that [says something](Self::is_blocked).
+    pub fn patience() -> Duration {
+        LONG
+    }
+
     fn wanted(&self, mean: f64) -> usize {
+        if mean >= LONG.as_secs_f64() {
+            return self.slots;
+        }
         let least = self.slots.saturating_mul(PER_SLOT);
         let ahead = AHEAD.as_secs_f64() / mean * self.slots as f64;
         // A mean of zero is more than fits into any number.
@@ -102,8 +121,27 @@ mod tests {
     fn tasks_of_some_milliseconds_are_held_two_for_each_slot() {
         for slots in [1, 4, 64, 200] {
             assert_eq!(after(100_000, Duration::from_millis(10), slots), 2 * slots);
-            assert_eq!(after(100_000, Duration::from_secs(60), slots), 2 * slots);
+            assert_eq!(after(100_000, Duration::from_millis(499), slots), 2 * slots);
         }
+    }
+
+    #[test]
+    fn tasks_of_half_a_second_are_held_by_whoever_executes_them() {
+        assert_eq!(after(1, Duration::from_millis(500), 4), 4);
+        assert_eq!(after(1000, Duration::from_secs(60), 4), 4);
+        let mut prefetch = Prefetch::new(4);
+        prefetch.observe(Duration::from_secs(60));
+        // The mean forgets what was long, and then they are held again.
+        (0..1000).for_each(|_| _ = prefetch.observe(Duration::from_millis(25)));
+        assert_eq!(prefetch.tasks(), 8);
+    }
+
+    #[test]
+    fn a_task_that_waits_in_vain_lets_others_have_the_rest_and_that_once() {
+        let mut prefetch = Prefetch::new(4);
+        assert!(prefetch.is_blocked());
+        assert_eq!(prefetch.tasks(), 4);
+        assert!(!prefetch.is_blocked(), "nothing is left to be given away");
     }
 
     #[test]

@@ -14,6 +14,13 @@ const AHEAD: Duration = Duration::from_millis(40);
 /// Tasks in flight for each slot at the most, however short they are.
 const MOST_PER_SLOT: usize = 128;
 
+/// Tasks that take as long are sent when a slot is about to need them. What waits for minutes in front of a slot holds up other jobs:
+/// their tasks come behind it.
+const LONG: Duration = Duration::from_millis(500);
+
+/// One of so many slots has a task of that kind waiting for it.
+const SPARE: usize = 8;
+
 /// Bytes of inputs in flight, at the most, and of the outputs that are expected of them, for up to 512 slots. One task is always
 /// sent.
 const BYTES: usize = 64 << 20;
@@ -50,19 +57,29 @@ pub struct Window {
     pub tasks: Option<usize>,
     /// Tasks that the workers execute at once, as far as they have been heard of.
     pub slots: usize,
-    /// What a task takes to execute, where that is known and the tasks to come are no larger. Many that are short are in flight.
+    /// What a task takes to execute, where that is known and the tasks to come are no larger. Many that are short are in flight,
+    /// and few that are long.
     pub expected: Option<Duration>,
     /// Bytes of a task's outputs, where they are known. Few whose outputs are large are in flight.
     pub output: usize,
+    /// Whether there are most likely no workers that have not been heard of. Otherwise there must be tasks for them as well.
+    pub complete: bool,
 }
 
 impl Window {
     /// Whether another task may be sent while so many tasks, with so many bytes of inputs, are unanswered.
     pub fn allows(self, tasks: usize, bytes: usize) -> bool {
-        let most = self.tasks.unwrap_or_else(|| MIN_TASKS.max(self.tasks_per_slot().saturating_mul(self.slots)));
+        let most = self.tasks.unwrap_or_else(|| self.most_tasks());
         let most_outputs = self.bytes() / self.output.max(1);
         let most_large = most_outputs.max(LARGE_PER_SLOT.saturating_mul(self.slots)).max(1);
         tasks < most.min(most_large) && bytes < self.bytes()
+    }
+
+    fn most_tasks(self) -> usize {
+        if self.complete && self.expected.is_some_and(|expected| expected >= LONG) {
+            return self.slots.saturating_add(self.slots.div_ceil(SPARE)).max(1);
+        }
+        MIN_TASKS.max(self.tasks_per_slot().saturating_mul(self.slots))
     }
 
     fn tasks_per_slot(self) -> usize {
@@ -93,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_was_set_counts() {
-        let window = Window { tasks: Some(3), slots: 1000, expected: Some(Duration::ZERO), output: 0 };
+        let window = Window { tasks: Some(3), slots: 1000, expected: Some(Duration::ZERO), output: 0, complete: true };
         assert!(window.allows(2, 0) && !window.allows(3, 0));
     }
 
@@ -124,6 +141,16 @@ mod tests {
             (0..).find(|&tasks| !window.allows(tasks, 0))
         };
         assert_eq!([0, 1, 1000, 100_000].map(most), [Some(1280), Some(1280), Some(400), Some(40)]);
+    }
+
+    #[test]
+    fn long_tasks_wait_with_the_source_once_all_workers_are_known() {
+        let most = |complete, millis| {
+            let expected = Some(Duration::from_millis(millis));
+            let window = Window { slots: 16, expected, complete, ..Window::default() };
+            (0..).find(|&tasks| !window.allows(tasks, 0))
+        };
+        assert_eq!((most(true, 500), most(true, 499), most(false, 60_000)), (Some(18), Some(64), Some(64)));
     }
 
     #[test]

@@ -10,21 +10,21 @@ use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll, time::
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use late::{Late, Lost};
-use palfrey_schedule::{BatchRule, FoldTree, Phase, Window};
+use palfrey_schedule::{BatchRule, Crew, FoldTree, Phase, Window};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
 use super::{
     JobError, JobOptions, JobProgress,
-    crew::Crew,
     outputs::Outputs,
     plan::{Pinned, Plan},
     source::{Full, Source},
+    timer::Timer,
 };
 use crate::{
     channel::{Channel, Settled},
     queue::QueueError,
-    runtime::{JobLease, Runtime, STALL, diagnosis},
+    runtime::{JobLease, Remembered, Runtime, STALL, diagnosis},
     task::{
         AfterFailure, AnyTask, Apply, ElementFailure, ExecutionError, Packed, PackedBuilder, Stage, TaskId,
         TaskOutcome, WorkerReport,
@@ -99,6 +99,14 @@ enum Pulled {
     Failed(JobError),
 }
 
+/// Those that most events put off.
+#[derive(Default)]
+struct Timers {
+    deadline: Timer,
+    hedge: Timer,
+    stall: Timer,
+}
+
 pub(crate) struct Job<'a> {
     source: Box<dyn Source + 'a>,
     source_ended: bool,
@@ -115,7 +123,9 @@ pub(crate) struct Job<'a> {
     pulled: u64,
     done: u64,
     rule: BatchRule,
-    crew: Crew,
+    /// The rule of earlier jobs that execute the same, and of later ones.
+    remembered: Remembered,
+    crew: Crew<String>,
     bytes_in_flight: usize,
     late: Late,
     lost: Lost,
@@ -130,6 +140,7 @@ pub(crate) struct Job<'a> {
     /// The identity, if the source was empty.
     empty: Option<Bytes>,
     deadline: Option<Instant>,
+    timers: Timers,
     last_result: Instant,
     /// Whether the job has said what it waits for.
     stalled: bool,
@@ -153,6 +164,7 @@ impl<'a> Job<'a> {
                 return Err(JobError::Timeout { timeout, waiting_for: "the broker, to lease a channel".to_owned() });
             }
         };
+        let remembered = runtime.remembered(&stages);
         Ok(Self {
             source,
             source_ended: false,
@@ -164,7 +176,8 @@ impl<'a> Job<'a> {
             batch: PackedBuilder::default(),
             pulled: 0,
             done: 0,
-            rule: BatchRule::new(options.batch_size),
+            rule: BatchRule::beginning_at(options.batch_size, remembered.pace()),
+            remembered,
             crew: Crew::default(),
             bytes_in_flight: 0,
             late: Late::new(),
@@ -176,6 +189,7 @@ impl<'a> Job<'a> {
             tree: FoldTree::default(),
             empty: None,
             deadline,
+            timers: Timers::default(),
             last_result: Instant::now(),
             stalled: false,
             options,
@@ -280,14 +294,15 @@ impl<'a> Job<'a> {
         let in_flight = self.in_flight();
         let size = self.rule.next(self.source.remaining(), slots);
         let (tasks, output) = (self.options.in_flight.map(usize::from), self.rule.expected_output(size));
-        let window = Window { tasks, slots, expected: self.rule.settled(), output };
+        let window = Window { tasks, slots, expected: self.rule.settled(), output, complete: self.crew.is_complete() };
         let pulls = !self.source_ended && window.allows(in_flight, self.bytes_in_flight);
         let hungry = in_flight < slots.max(1);
         // A second copy helps on another worker, and only slots that have nothing else to do execute it.
-        let idle = in_flight > 0 && in_flight < slots && self.crew.workers() > 1;
-        let hedge = self.late.next(self.source_ended && self.pure && idle);
-        let stall = (!self.stalled).then(|| self.last_result + STALL);
-        let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, .. } = self;
+        let hedges = self.source_ended && self.pure && in_flight > 0 && self.crew.had_several();
+        let hedge = hedges.then(|| self.late.next(in_flight, slots));
+        let stall = (!self.stalled && in_flight > 0).then(|| self.last_result + STALL);
+        let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, timers, .. } = self;
+        let Timers { deadline: deadline_timer, hedge: hedge_timer, stall: stall_timer } = timers;
 
         let full = Full { elements: size, bytes: window.batch_bytes() };
         let pull = poll_fn(|context| {
@@ -305,13 +320,13 @@ impl<'a> Job<'a> {
 
         tokio::select! {
             biased;
-            () = sleep_until(*deadline) => Event::TimedOut,
+            () = deadline_timer.until(*deadline) => Event::TimedOut,
             settled = lease.results.next() => settled.map_or(Event::Lost, |settled| Event::Settled(Box::new(settled))),
             Some(sent) = publishing.next() => Event::Published(sent),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
-            () = sleep_until(hedge) => Event::Hedge,
-            () = sleep_until(stall), if in_flight > 0 => Event::Stalled,
+            () = hedge_timer.until(hedge) => Event::Hedge,
+            () = stall_timer.until(stall) => Event::Stalled,
             Some(gone) = lost.looked() => Event::Looked { gone },
         }
     }
@@ -366,13 +381,16 @@ impl<'a> Job<'a> {
         self.stalled = false;
         self.lost.answered();
         self.bytes_in_flight -= task.inputs.bytes().len();
-        self.late.answered(task.id);
-        self.crew.heard(&result.report);
+        if self.late.answered(task.id) {
+            self.stop_copies(task);
+        }
+        self.crew.heard(result.report.worker.as_str(), result.report.slots as usize);
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {
                     let (elements, output) = (task.inputs.len(), outputs.bytes().len());
                     self.rule.observe(elements, output, result.report.execution, self.slots());
+                    self.rule.pace().into_iter().for_each(|pace| self.remembered.set(pace));
                 }
                 self.take_outputs(task, piece, &outputs, failed, &result.report)?;
             }

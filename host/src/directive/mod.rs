@@ -19,7 +19,6 @@
 //! partial result a batch. Start with `plan`, which says what is to be done; `job` does it; its decisions are those of
 //! the crate `palfrey-schedule`, without any I/O.
 
-mod crew;
 mod error;
 mod indexed_stream;
 mod job;
@@ -28,6 +27,7 @@ mod options;
 mod outputs;
 mod plan;
 mod source;
+mod timer;
 
 pub use error::JobError;
 pub use indexed_stream::{Fold, IndexedStream, Results};

@@ -156,7 +156,10 @@ pub(super) async fn answer_for(
                 answer(reply_to, Answer::Accepted).await;
             }
             // To others, or to workers.
-            WorkerIpc::Cancel { .. } | WorkerIpc::Terminate { .. } | WorkerIpc::Drain { .. } => {}
+            WorkerIpc::Cancel { .. }
+            | WorkerIpc::Terminate { .. }
+            | WorkerIpc::Drain { .. }
+            | WorkerIpc::Answered { .. } => {}
         }
     }
 }

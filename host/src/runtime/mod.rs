@@ -6,6 +6,7 @@
 mod ask;
 mod board;
 mod inbox;
+mod paces;
 mod task_channel;
 mod waiting;
 mod whereabouts;
@@ -27,6 +28,8 @@ use tokio_util::{
 use ask::Asker;
 use board::{JobBoard, Listed};
 use inbox::{Inbox, OpenJob};
+use paces::Paces;
+pub(crate) use paces::Remembered;
 pub use task_channel::{CoordinatedTaskChannel, Task, TaskError, TaskOutput, TaskResult, TaskResults, TaskSender};
 pub(crate) use waiting::{STALL, diagnosis};
 pub(crate) use whereabouts::Whereabouts;
@@ -43,7 +46,7 @@ use crate::{
     plugin::{DeployOptions, Deployed, Follow, Registry, RegistryError},
     presence::{CommandError, JobStatus, Process, Survey, WorkerStatus},
     queue::QueueError,
-    task::{AnyTask, OperationId, RoutingKey},
+    task::{AnyTask, OperationId, RoutingKey, Stage},
     worker::{WorkerIpc, WorkerRuntime, ipc_channel},
 };
 
@@ -79,6 +82,7 @@ pub struct Runtime {
     inbox: Mutex<Option<Arc<Inbox>>>,
     /// Answers for the jobs, from the first one on.
     answers: OnceCell<AbortOnDropHandle<()>>,
+    paces: Paces,
 }
 
 impl Drop for Runtime {
@@ -111,6 +115,8 @@ pub(crate) struct JobLease<T> {
     pub(crate) listed: Listed,
     pub(crate) sender: CoordinatedSender<T>,
     pub(crate) results: LeaseGuard<CoordinatedStream<T>>,
+    /// To all workers.
+    pub(crate) ipc: Sender<WorkerIpc>,
 }
 
 impl Runtime {
@@ -164,6 +170,7 @@ impl Runtime {
             jobs: Arc::new(JobBoard::new(&config.task_bus_routing_key)),
             inbox: Mutex::default(),
             answers: OnceCell::new(),
+            paces: Paces::default(),
         })
     }
 
@@ -307,7 +314,7 @@ impl Runtime {
             }
         };
         let results = LeaseGuard::tracked(results, release, self.releases.clone());
-        Ok(JobLease { routing_key, listed, sender, results })
+        Ok(JobLease { routing_key, listed, sender, results, ipc: self.ipc.clone() })
     }
 
     /// Opens a job at the queue of results, which is made for the first one, and again when it is gone.
@@ -393,6 +400,11 @@ impl Runtime {
     /// Tasks of this runtime's bus that could not be processed.
     pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(self.channels.connection().clone(), self.tasks.name())
+    }
+
+    /// What these stages took in earlier jobs.
+    pub(crate) fn remembered(&self, stages: &[Stage]) -> Remembered {
+        self.paces.of(stages)
     }
 
     /// Whom a job asks for its tasks.

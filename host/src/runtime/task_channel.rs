@@ -393,7 +393,7 @@ impl Runtime {
         let serializer = self.serializer();
         let stage = resolve_type::<Op>(self.registry(), serializer)?;
         let operations = vec![stage.operation.clone()];
-        let JobLease { routing_key, listed, sender, results } = self.lease_job::<Instant>(operations).await?;
+        let JobLease { routing_key, listed, sender, results, .. } = self.lease_job::<Instant>(operations).await?;
         let job = listed.entry().clone();
         let outlet = sender.outlet();
         let (retries, workers) = (FuturesUnordered::new(), self.task_channel().clone());

@@ -35,18 +35,36 @@ impl Holding {
         let Some(rule) = &self.rule else { return };
         let mut rule = rule.lock().unwrap_or_else(PoisonError::into_inner);
         if rule.observe(execution) {
-            let tasks = saturated(rule.tasks());
-            let before = self.tasks.send_replace(tasks);
-            tracing::debug!(before, tasks, "holding another number of tasks");
-            if tasks < before {
-                self.surplus.notify_waiters();
-            }
+            self.hold(&rule);
         }
     }
 
-    /// Waits until the tasks that have not begun are better off elsewhere.
+    fn hold(&self, rule: &Prefetch) {
+        let tasks = saturated(rule.tasks());
+        let before = self.tasks.send_replace(tasks);
+        tracing::debug!(before, tasks, "holding another number of tasks");
+        if tasks < before {
+            self.surplus.notify_waiters();
+        }
+    }
+
+    /// Waits until the tasks that have not begun are better off elsewhere. To be awaited by each of them.
     pub(super) async fn surplus(&self) {
-        self.surplus.notified().await;
+        let surplus = self.surplus.notified();
+        tokio::pin!(surplus);
+        if tokio::time::timeout(Prefetch::patience(), surplus.as_mut()).await.is_ok() {
+            return;
+        }
+        self.has_waited();
+        surplus.await;
+    }
+
+    fn has_waited(&self) {
+        let Some(rule) = &self.rule else { return };
+        let mut rule = rule.lock().unwrap_or_else(PoisonError::into_inner);
+        if rule.is_blocked() {
+            self.hold(&rule);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which jobs and tasks are under way on this worker, and which jobs were terminated. No I/O.
+//! Which jobs and tasks are under way on this worker, which jobs were terminated, and which tasks need no result any more. No I/O.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,12 +25,21 @@ pub(super) struct Jobs {
 struct State {
     running: HashMap<RoutingKey, Running>,
     terminated: HashMap<RoutingKey, Instant>,
+    /// Tasks that were sent more than once and have been answered. They are few.
+    answered: HashMap<(RoutingKey, TaskId), Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Running {
-    /// The deliveries of each task, to be settled when it has ended.
-    tasks: HashMap<TaskId, Vec<Box<dyn Acker>>>,
+    tasks: HashMap<TaskId, UnderWay>,
+    cancel: CancellationToken,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    /// To be settled when the task has ended.
+    deliveries: Vec<Box<dyn Acker>>,
+    /// A child of the job's.
     cancel: CancellationToken,
 }
 
@@ -42,7 +51,7 @@ pub(super) enum Start<'a> {
     /// Its task is under way already: the broker took it back because it takes long, or because a channel was lost. Its
     /// end settles this delivery as well.
     Adopted,
-    /// Its job was terminated.
+    /// Its job was terminated, or the task was answered by somebody else.
     Terminated(Box<dyn Acker>),
 }
 
@@ -57,7 +66,7 @@ pub(super) struct RunningTask<'a> {
 }
 
 impl RunningTask<'_> {
-    /// Cancelled when the job is terminated.
+    /// Cancelled when the job is terminated, or somebody else has answered the task.
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
@@ -75,7 +84,7 @@ impl RunningTask<'_> {
         }
         let mut state = self.jobs.state();
         let Some(running) = state.running.get_mut(&self.job) else { return Vec::new() };
-        let deliveries = running.tasks.remove(&self.task).unwrap_or_default();
+        let deliveries = running.tasks.remove(&self.task).map(|task| task.deliveries).unwrap_or_default();
         if running.tasks.is_empty() {
             state.running.remove(&self.job);
         }
@@ -91,27 +100,30 @@ impl Drop for RunningTask<'_> {
 }
 
 impl Jobs {
-    /// No jobs. A terminated one is remembered for a while.
+    /// No jobs. A terminated one is remembered for a while, and so is a task that was answered elsewhere.
     pub(super) fn new(remember: Duration) -> Self {
         Self { state: Mutex::default(), remember }
     }
 
-    /// Begins a task of a job with its delivery, unless the job was terminated or the task is under way.
+    /// Begins a task of a job with its delivery, unless nobody needs it any more or it is under way.
     pub(super) fn start(&self, job: &RoutingKey, task: TaskId, delivery: Box<dyn Acker>) -> Start<'_> {
         let mut state = self.state();
-        if state.terminated.contains_key(job) {
+        if state.terminated.contains_key(job)
+            || !state.answered.is_empty() && state.answered.contains_key(&(job.clone(), task))
+        {
             return Start::Terminated(delivery);
         }
         let running = state.running.entry(job.clone()).or_default();
-        if let Some(deliveries) = running.tasks.get_mut(&task) {
+        if let Some(UnderWay { deliveries, .. }) = running.tasks.get_mut(&task) {
             let stale = deliveries.extract_if(.., |earlier| earlier.is_stale()).collect::<Vec<_>>();
             deliveries.push(delivery);
             drop(state);
             drop(stale);
             return Start::Adopted;
         }
-        running.tasks.insert(task, vec![delivery]);
-        Start::Begun(RunningTask { jobs: self, job: job.clone(), task, cancel: running.cancel.clone(), ended: false })
+        let cancel = running.cancel.child_token();
+        running.tasks.insert(task, UnderWay { deliveries: vec![delivery], cancel: cancel.clone() });
+        Start::Begun(RunningTask { jobs: self, job: job.clone(), task, cancel, ended: false })
     }
 
     /// Cancels the job's tasks under way, and says how many there were. Its later tasks do not start.
@@ -124,17 +136,26 @@ impl Jobs {
         })
     }
 
+    /// Cancels a task that was answered by somebody else if it is under way, and says whether it was. It does not start again.
+    pub(super) fn answered(&self, job: &RoutingKey, task: TaskId, now: Instant) -> bool {
+        let mut state = self.state();
+        state.answered.insert((job.clone(), task), now);
+        let under_way = state.running.get(job).and_then(|running| running.tasks.get(&task));
+        under_way.inspect(|task| task.cancel.cancel()).is_some()
+    }
+
     /// The tasks under way.
     pub(super) fn under_way(&self) -> Vec<(RoutingKey, TaskId)> {
         let state = self.state();
         state.running.iter().flat_map(|(job, running)| running.tasks.keys().map(|&task| (job.clone(), task))).collect()
     }
 
-    /// Forgets jobs that were terminated long ago and have no tasks under way.
+    /// Forgets jobs that were terminated long ago and have no tasks under way, and tasks that were answered long ago.
     pub(super) fn reap(&self, now: Instant) {
         let mut state = self.state();
         let running: HashSet<_> = state.running.keys().cloned().collect();
         state.terminated.retain(|job, at| running.contains(job) || now.duration_since(*at) < self.remember);
+        state.answered.retain(|_, at| now.duration_since(*at) < self.remember);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,6 +196,23 @@ mod tests {
         assert!(!bystander.cancel().is_cancelled());
         assert!(start(&jobs, &one, 3).is_none());
         assert!(start(&jobs, &other, 3).is_some());
+    }
+
+    #[test]
+    fn a_task_that_somebody_else_has_answered_is_cancelled_alone_and_does_not_begin_again() {
+        let jobs = Jobs::new(Duration::from_secs(60));
+        let (job, now) = (RoutingKey::from("job"), Instant::now());
+        let (first, second) = (start(&jobs, &job, 1).unwrap(), start(&jobs, &job, 2).unwrap());
+        assert!(jobs.answered(&job, TaskId(1), now));
+        assert!(first.cancel().is_cancelled() && !second.cancel().is_cancelled());
+        drop(first);
+        assert!(start(&jobs, &job, 1).is_none(), "its other delivery comes late");
+        assert!(!jobs.answered(&job, TaskId(3), now));
+        assert!(start(&jobs, &job, 3).is_none() && start(&jobs, &job, 4).is_some());
+        jobs.reap(now + Duration::from_secs(61));
+        assert!(start(&jobs, &job, 3).is_some());
+        assert_eq!(jobs.terminate(&job, now), 1, "the second one");
+        assert!(second.cancel().is_cancelled());
     }
 
     #[test]

@@ -140,6 +140,13 @@ pub enum WorkerIpc {
         /// The leased channel on which the worker says that it will.
         reply_to: RoutingKey,
     },
+    /// A task that was sent to more than one worker has been answered. Whoever else executes it stops.
+    Answered {
+        /// The job.
+        routing_key: RoutingKey,
+        /// The task.
+        task: TaskId,
+    },
 }
 
 impl Message for WorkerIpc {

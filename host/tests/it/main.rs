@@ -12,6 +12,7 @@ mod late;
 mod limits_table;
 mod log;
 mod models;
+mod pace;
 mod plugins;
 mod presence;
 mod recorded;

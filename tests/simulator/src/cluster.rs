@@ -7,16 +7,18 @@ pub struct Cluster {
     pub workers: usize,
     /// Tasks that each executes at once.
     pub slots: usize,
-    /// Tasks that each has of the broker at a time.
-    pub prefetch: usize,
     /// What a worker takes for a task beside its elements: an instance, decoding, encoding.
     pub per_task: f64,
     /// Part of the workers that is slow.
     pub slow: f64,
-    /// How much slower they are.
+    /// How much slower they are. Infinitely slow ones stand still: they do not hear what they are told, either.
     pub slowness: f64,
+    /// From when on they are.
+    pub slow_from: f64,
     /// Mean time between the deaths of a worker, and how long it is gone.
     pub deaths: Option<(f64, f64)>,
+    /// Processors that workers, broker and orchestrator share, if they are on one machine.
+    pub cores: Option<usize>,
     /// The broker.
     pub broker: Broker,
     /// The program with the job.
@@ -57,7 +59,42 @@ pub struct Orchestrator {
     pub bytes_per_task: f64,
 }
 
+/// What was measured on a machine that has workers, broker and orchestrator. Times are in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Here {
+    /// Processors.
+    pub cores: usize,
+    /// Executing a task, beside its elements.
+    pub execution: f64,
+    /// Everything else that is done for a task: sending, queueing, its result, acknowledging.
+    pub task: f64,
+    /// What the orchestrator does for an element, both ways.
+    pub element: f64,
+    /// One way between two processes.
+    pub latency: f64,
+}
+
 impl Cluster {
+    /// Everything on one machine. How a task's cost is divided is assumed: where the processors are shared the sum counts.
+    pub fn here(workers: usize, slots: usize, here: &Here) -> Self {
+        let over_broker = Self::over_broker(workers, slots);
+        let broker = Broker {
+            publish: 0.2 * here.task,
+            deliver: 0.2 * here.task,
+            result: 0.26 * here.task,
+            latency: here.latency,
+            ..over_broker.broker
+        };
+        let orchestrator = Orchestrator {
+            send: 0.17 * here.task,
+            settle: 0.17 * here.task,
+            per_element: here.element / 2.0,
+            per_byte: 0.0,
+            ..over_broker.orchestrator
+        };
+        Self { per_task: here.execution, cores: Some(here.cores), broker, orchestrator, ..over_broker }
+    }
+
     /// Workers in the same process: messages cost next to nothing.
     pub fn in_memory(slots: usize) -> Self {
         let broker = Broker {
@@ -77,11 +114,12 @@ impl Cluster {
         Self {
             workers,
             slots,
-            prefetch: 2 * slots,
             per_task: 50e-6,
             slow: 0.0,
             slowness: 1.0,
+            slow_from: 0.0,
             deaths: None,
+            cores: None,
             broker: Broker {
                 queues: 1,
                 one_core: false,

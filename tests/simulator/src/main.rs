@@ -38,16 +38,35 @@ fn main() -> Result<()> {
     let troubles: Vec<_> = scenarios::troubles().into_iter().map(run).collect();
     println!("What goes wrong and what is large:\n{}\n", table(&troubles));
 
-    let path = arguments.plots.join("efficiency.svg");
-    let lines = lines(&sizes, |outcome| outcome.efficiency);
-    plot::over_workers(&path, "Part of the time that slots execute elements", "efficiency", 1.0, &lines)?;
-    println!("{}", path.display());
-    let path = arguments.plots.join("broker.svg");
-    let lines = self::lines(&sizes, |outcome| outcome.messages_per_second / 1000.0);
-    let most = lines.iter().flat_map(|(_, points)| points).map(|point| point.1).fold(1.0, f64::max);
-    plot::over_workers(&path, "Messages in and out of the broker", "thousands a second", most, &lines)?;
-    println!("{}", path.display());
+    for plot in plots() {
+        let path = arguments.plots.join(plot.file);
+        let lines = lines(&sizes, plot.value);
+        let most = lines.iter().flat_map(|(_, points)| points).map(|point| point.1).fold(1.0, f64::max);
+        plot::over_workers(&path, plot.title, plot.unit, most, &lines)?;
+        println!("{}", path.display());
+    }
     Ok(())
+}
+
+/// A figure over the number of workers.
+struct Plot {
+    file: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    value: fn(&Outcome) -> f64,
+}
+
+fn plots() -> [Plot; 5] {
+    let plot = |file, title, unit, value| Plot { file, title, unit, value };
+    [
+        plot("efficiency.svg", "Part of the time that slots execute elements", "efficiency", |of| of.efficiency),
+        plot("makespan.svg", "Time to the last result", "times the lower bound", |of| of.makespan / of.bound),
+        plot("broker.svg", "Messages in and out of the broker", "thousands a second", |of| {
+            of.messages_per_second / 1e3
+        }),
+        plot("bytes.svg", "Bytes in and out of the broker", "MB a second", |of| of.bytes_per_second / 1e6),
+        plot("memory.svg", "What the orchestrator holds", "MB", |of| of.memory / 1e6),
+    ]
 }
 
 fn table(outcomes: &[(Scenario, Outcome)]) -> Table {

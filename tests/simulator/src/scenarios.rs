@@ -30,8 +30,7 @@ impl Scenario {
     fn new(name: &str, cluster: Cluster, durations: Durations) -> Self {
         let seconds = WORK.max(20.0 * durations.mean());
         let elements = (seconds * cluster.all_slots() as f64 / durations.mean()).min(MOST_ELEMENTS) as u64;
-        let job =
-            Job { durations, elements, length_is_known: true, input: 16.0, output: 16.0, fold: None, hedges: true };
+        let job = Job { elements, ..Job::of(durations) };
         Self { name: name.to_owned(), cluster, job }
     }
 
@@ -87,6 +86,9 @@ pub fn troubles() -> Vec<Scenario> {
         with("the same without second copies", &|scenario| {
             slow(scenario);
             scenario.job.hedges = false;
+        }),
+        with("half of the workers stand still", &|scenario| {
+            (scenario.cluster.slow, scenario.cluster.slowness, scenario.cluster.slow_from) = (0.5, f64::INFINITY, 30.0);
         }),
         with("workers die every minute", &|scenario| scenario.cluster.deaths = Some((60.0, 5.0))),
         with("elements of 64 KiB", &|scenario| {

@@ -1,16 +1,17 @@
 //! Tasks whose results do not come: of those that are late an idle slot gets a second copy, those that are gone are sent again.
 //! The first result of each counts.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use palfrey_schedule::{COMBINING, Unanswered, hedge_every, second_copies};
+use palfrey_schedule::{COMBINING, Hedge, Seen, Unanswered, hedge_every};
 use tokio::time::Instant;
 
 use super::{Inputs, Job};
 use crate::{
     runtime::Whereabouts,
-    task::{RoutingKey, TaskId},
+    task::{AnyTask, RoutingKey, TaskId},
+    worker::WorkerIpc,
 };
 
 /// The pause before a job without results looks for its tasks, at first, and when it has done so again and again.
@@ -19,26 +20,37 @@ const LATER_LOOKS: Duration = Duration::from_secs(60);
 
 /// What a job knows of tasks that are late.
 pub(super) struct Late {
-    /// Those that were sent a second time and have no result yet.
-    copied: HashSet<TaskId>,
-    /// Since when slots have had nothing to do.
-    idle_since: Option<Instant>,
-    next: Instant,
+    /// Those that were sent more than once and have no result yet: how often, and when the last time was.
+    copied: HashMap<TaskId, Copies>,
+    rule: Hedge,
+    /// Times of the rule are since then.
+    began: Instant,
+    /// When to look for late tasks again.
+    next: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Copies {
+    count: u32,
+    sent: Instant,
 }
 
 impl Late {
     pub(super) fn new() -> Self {
-        Self { copied: HashSet::new(), idle_since: None, next: Instant::now() }
+        Self { copied: HashMap::new(), rule: Hedge::default(), began: Instant::now(), next: None }
     }
 
-    /// When to look for late tasks, if slots have nothing to do.
-    pub(super) fn next(&mut self, slots_are_idle: bool) -> Option<Instant> {
-        self.idle_since = slots_are_idle.then(|| self.idle_since.unwrap_or_else(Instant::now));
-        slots_are_idle.then_some(self.next)
+    /// When to look for late tasks, where nothing is left to send.
+    pub(super) fn next(&mut self, in_flight: usize, slots: usize) -> Instant {
+        if in_flight < slots {
+            self.rule.slots_are_idle(self.began.elapsed());
+        }
+        *self.next.get_or_insert_with(|| Instant::now() + hedge_every(in_flight))
     }
 
-    pub(super) fn answered(&mut self, task: TaskId) {
-        self.copied.remove(&task);
+    /// A task has a result. Says whether it was sent more than once.
+    pub(super) fn answered(&mut self, task: TaskId) -> bool {
+        self.copied.remove(&task).is_some()
     }
 }
 
@@ -75,28 +87,46 @@ impl Lost {
 }
 
 impl Job<'_> {
-    /// Sends late tasks a second time, for idle slots.
+    /// Sends late tasks once more, for idle slots.
     pub(super) fn hedge(&mut self) {
         let now = Instant::now();
-        let idle_since = self.late.idle_since.unwrap_or(now);
         let unanswered = self.lease.sender.unanswered();
-        self.late.next = now + hedge_every(unanswered.len());
-        let idle = self.slots().saturating_sub(unanswered.len() + self.late.copied.len());
-        let tasks = unanswered.iter().map(|sent| Unanswered {
-            id: &sent.task,
-            // Before that it may have waited for a slot.
-            age: now - sent.tag.sent.max(idle_since),
-            expected: match sent.tag.inputs {
-                Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
-                Inputs::Partials => COMBINING,
-            },
-            copied: self.late.copied.contains(&sent.task.id),
-        });
-        for task in second_copies(tasks, idle) {
+        self.late.next = Some(now + hedge_every(unanswered.len()));
+        let began = self.late.began;
+        let copied = |task| self.late.copied.get(&task).copied();
+        let tasks: Vec<_> = unanswered
+            .iter()
+            .map(|sent| (sent, copied(sent.task.id).unwrap_or(Copies { count: 0, sent: sent.tag.sent })))
+            .map(|(sent, copies)| Unanswered {
+                id: &sent.task,
+                sent: copies.sent - began,
+                expected: match sent.tag.inputs {
+                    Inputs::Elements => self.rule.expected(sent.task.inputs.len()),
+                    Inputs::Partials => COMBINING,
+                },
+                copies: copies.count,
+            })
+            .collect();
+        let (slots, awake) = (self.crew.slots(), self.crew.awake());
+        let seen = Seen { slots, awake, last_result: self.last_result - began };
+        for task in self.late.rule.second_copies(now - began, seen, &tasks) {
             tracing::debug!(job = %task.routing_key, task = %task.id, "a task is late; an idle slot executes it as well");
-            self.late.copied.insert(task.id);
+            let copies = self.late.copied.entry(task.id).or_insert(Copies { count: 0, sent: now });
+            *copies = Copies { count: copies.count + 1, sent: now };
             self.publishing.push(Box::pin(self.lease.sender.publish_copy(task)));
         }
+    }
+
+    /// Tells the workers that a task has a result which more than one of them have.
+    pub(super) fn stop_copies(&self, task: &AnyTask) {
+        let answered = WorkerIpc::Answered { routing_key: task.routing_key.clone(), task: task.id };
+        let told = self.lease.ipc.clone();
+        self.publishing.push(Box::pin(async move {
+            if let Err(error) = told.publish(&answered).await {
+                tracing::debug!(%error, "could not tell the workers to stop the second copy of a task");
+            }
+            Ok(())
+        }));
     }
 
     /// Sends everything again that has no result. Nobody has it any more, or if somebody has, its first result counts.

@@ -31,6 +31,8 @@ enum Operation {
     Drop { job: u8, task: u8 },
     /// A job is terminated.
     Terminate { job: u8 },
+    /// Somebody else has answered a task.
+    Answer { job: u8, task: u8 },
     /// The connection is lost: every delivery so far is stale.
     Lose,
     /// Time passes, and terminated jobs are forgotten.
@@ -42,7 +44,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         6 => (job.clone(), task.clone()).prop_map(|(job, task)| Operation::Start { job, task }),
         3 => (job.clone(), task.clone()).prop_map(|(job, task)| Operation::End { job, task }),
-        1 => (job.clone(), task).prop_map(|(job, task)| Operation::Drop { job, task }),
+        1 => (job.clone(), task.clone()).prop_map(|(job, task)| Operation::Drop { job, task }),
+        1 => (job.clone(), task).prop_map(|(job, task)| Operation::Answer { job, task }),
         1 => job.prop_map(|job| Operation::Terminate { job }),
         1 => Just(Operation::Lose),
         1 => (0..50_u8).prop_map(|seconds| Operation::Reap { seconds }),
@@ -93,7 +96,9 @@ struct Model {
     running: BTreeMap<(u8, u8), Vec<usize>>,
     /// When each job was terminated, in seconds.
     terminated: BTreeMap<u8, u64>,
-    /// Tasks that were under way when their job was terminated.
+    /// When each task was answered by somebody else.
+    answered: BTreeMap<(u8, u8), u64>,
+    /// Tasks that were under way when their job was terminated, or when they were answered.
     cancelled: BTreeSet<(u8, u8)>,
     /// Deliveries whose connection is lost.
     stale: BTreeSet<usize>,
@@ -127,18 +132,23 @@ fn check(operations: Vec<Operation>) -> Result<(), TestCaseError> {
                 let held = model.running.get_mut(&(job, task));
                 match (started, held) {
                     (Start::Terminated(delivery), _) => {
-                        prop_assert!(model.terminated.contains_key(&job), "a job that nobody has terminated");
+                        prop_assert!(
+                            model.terminated.contains_key(&job) || model.answered.contains_key(&(job, task)),
+                            "a job that nobody has terminated, and a task that nobody has answered"
+                        );
                         drop(delivery);
                         model.gone.insert(number);
                     }
                     (Start::Adopted, Some(held)) => {
                         prop_assert!(!model.terminated.contains_key(&job));
+                        prop_assert!(!model.answered.contains_key(&(job, task)));
                         // What can be settled no more is forgotten.
                         model.gone.extend(held.extract_if(.., |earlier| model.stale.contains(earlier)));
                         held.push(number);
                     }
                     (Start::Begun(task_under_way), None) => {
                         prop_assert!(!model.terminated.contains_key(&job));
+                        prop_assert!(!model.answered.contains_key(&(job, task)));
                         model.running.insert((job, task), vec![number]);
                         running.insert((job, task), task_under_way);
                     }
@@ -165,6 +175,14 @@ fn check(operations: Vec<Operation>) -> Result<(), TestCaseError> {
                 model.cancelled.extend(under_way);
                 model.terminated.insert(job, model.seconds);
             }
+            Operation::Answer { job, task } => {
+                let under_way = model.running.contains_key(&(job, task));
+                prop_assert_eq!(jobs.answered(&name(job), TaskId(task.into()), now), under_way);
+                if under_way {
+                    model.cancelled.insert((job, task));
+                }
+                model.answered.insert((job, task), model.seconds);
+            }
             Operation::Lose => {
                 connection.store(true, Ordering::SeqCst);
                 connection = Arc::default();
@@ -173,13 +191,14 @@ fn check(operations: Vec<Operation>) -> Result<(), TestCaseError> {
             Operation::Reap { seconds } => {
                 model.seconds += u64::from(seconds);
                 jobs.reap(begun + Duration::from_secs(model.seconds));
-                let Model { running, terminated, seconds, .. } = &mut model;
+                let Model { running, terminated, answered, seconds, .. } = &mut model;
+                answered.retain(|_, at| *seconds - *at < REMEMBERED.as_secs());
                 terminated.retain(|job, at| {
                     running.keys().any(|(other, _)| other == job) || *seconds - *at < REMEMBERED.as_secs()
                 });
             }
         }
-        // What runs is cancelled if its job was terminated meanwhile, and nothing else is.
+        // What runs is cancelled if its job was terminated or it was answered meanwhile, and nothing else is.
         for (task, under_way) in &running {
             prop_assert_eq!(under_way.cancel().is_cancelled(), model.cancelled.contains(task), "{:?}", task);
         }
@@ -192,6 +211,7 @@ fn check(operations: Vec<Operation>) -> Result<(), TestCaseError> {
         let state = jobs.state();
         prop_assert!(state.running.values().all(|job| !job.tasks.is_empty()), "a job without tasks leaves nothing");
         prop_assert_eq!(state.terminated.len(), model.terminated.len());
+        prop_assert_eq!(state.answered.len(), model.answered.len());
     }
     Ok(())
 }
