@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::Log;
+use crate::{Log, Usage};
 
 const KEEPER: &str = include_str!("keeper.sh");
 
@@ -55,6 +55,14 @@ impl Worker {
         let name = |id: &str| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
         let worker = children.split_whitespace().find(|id| name(id).trim() == "palfrey");
         worker.and_then(|id| id.parse().ok()).expect("the worker has not ended")
+    }
+
+    /// What it holds now.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.process())
     }
 
     /// Waits until it takes tasks.

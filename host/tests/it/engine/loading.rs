@@ -42,7 +42,7 @@ fn a_plugin_is_loaded_with_all_that_is_known_of_it() {
     let operations = plugin.description().operations.iter().map(|operation| operation.name.clone());
     assert_eq!(
         operations.collect::<Vec<_>>(),
-        super::corpus::all().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        super::verdicts::all().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
     );
     assert!(plugin.imports().iter().any(|import| import == "palfrey:plugin/context@0.1.0"));
 }
