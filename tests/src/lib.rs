@@ -13,10 +13,12 @@
 mod artifacts;
 mod deployments;
 mod exact;
+pub mod hostile;
 mod log;
 mod proxy;
 mod scene;
 pub mod soak;
+mod usage;
 mod worker;
 mod world;
 
@@ -28,6 +30,7 @@ pub use exact::{BATCH, ELEMENTS, Exact, FREE};
 pub use log::Log;
 pub use proxy::{Conduct, Frame, Proxy, Side};
 pub use scene::{Program, Queue, Remote, Scene};
+pub use usage::Usage;
 pub use worker::Worker;
 pub use world::{Ran, World};
 

@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -22,7 +21,7 @@ use palfrey_host::{
         amqp::{Amqp, AmqpOptions},
     },
     task::{
-        AnyTask, AnyTaskResult, Apply, Digest, Packed, RoutingKey, Stage, TaskId, TaskOutcome,
+        AnyTask, AnyTaskResult, Apply, Cause, Digest, Packed, RoutingKey, Stage, TaskId, TaskOutcome,
         wire::{Message, VERSION},
     },
 };
@@ -30,7 +29,7 @@ use palfrey_sdk::Serializer;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Worker, World, component, soon};
+use crate::{Usage, World, component, soon};
 
 /// Bad messages for each good task.
 const BAD_FOR_A_GOOD_ONE: u64 = 100;
@@ -41,10 +40,11 @@ const UNCONFIRMED: usize = 256;
 /// What a bad message has in common with any other: not more than this. Now and then there is one of [`LARGE`].
 const SMALL: u64 = 200;
 const LARGE: usize = 1 << 20;
-/// Resident memory by which a worker may differ from before: caches fill, and allocators keep what they had.
-const MEMORY_SLACK: u64 = 32 << 20;
-/// File descriptors by which it may differ: a connection that is being replaced.
-const FILE_SLACK: usize = 4;
+/// Good tasks for each one that is too large for its operation's memory on the worker.
+const GOOD_FOR_AN_OVERSIZED_ONE: u64 = 16;
+/// That memory, and an element that has no room in it.
+const MEMORY: usize = 4 << 20;
+const OVERSIZED: usize = 8 << 20;
 
 /// What came of it.
 #[derive(Debug)]
@@ -57,19 +57,12 @@ pub struct Soaked {
     pub replayed: u64,
     /// Good tasks, all of them answered once.
     pub good: u64,
+    /// Tasks that are too large for their operation's memory, all of them answered with that.
+    pub oversized: u64,
     /// From the first message to the last answer.
     pub time: Duration,
     /// The worker, before the last nineteen of twenty messages and after the last.
     pub usage: [Usage; 2],
-}
-
-/// What a process holds.
-#[derive(Debug, Clone, Copy)]
-pub struct Usage {
-    /// Bytes of resident memory.
-    pub memory: u64,
-    /// Open file descriptors.
-    pub files: usize,
 }
 
 /// Sends so many bad messages to a worker of its own.
@@ -79,8 +72,9 @@ pub struct Usage {
 pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soaked {
     world.deploy(&["arith"]).await;
     // A line for each message would be a log of hundreds of megabytes.
-    let worker =
-        world.start_worker(&["--slots", "2", "--log", "palfrey_host=info,palfrey_host::worker::processing=error"]);
+    let log = "palfrey_host=info,palfrey_host::worker::processing=error";
+    let limit = format!("arith/multiply-by:memory={MEMORY}");
+    let worker = world.start_worker(&["--slots", "2", "--log", log, "--limit", &limit]);
     let connection = Arc::new(soon(Amqp::connect(world.uri(), AmqpOptions::default())).await.expect("a broker"));
     let spec = QueueSpec::new("default", QueueKind::Tasks);
     let bus = soon(connection.declare(&spec)).await.expect("the queue of tasks");
@@ -94,15 +88,16 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
     let tasks = channels.get::<AnyTask>(&spec.name, ChannelType::ExactlyOnce).await.expect("the channel of tasks");
     let (job, results) = channels.issue::<AnyTaskResult>().await.expect("a channel of results");
     let receiver = results.receiver().await.expect("a receiver");
-    let (mut sender, mut answers) = coordinated::<u64>(tasks.sender().await.expect("a sender"), receiver);
+    let (mut sender, mut answers) = coordinated::<Sent>(tasks.sender().await.expect("a sender"), receiver);
     let digest = Digest::of(&component("arith"));
     let gone = good_task(&RoutingKey::from("gone"), digest, 0).encode();
+    let giant = Packed::single(vec![0xff; OVERSIZED].into());
 
     let largest = publisher.publish(vec![0; 129 << 20].into()).await;
     assert!(matches!(largest, Err(QueueError::TooLarge { .. })), "a message beyond the limit is refused: {largest:?}");
 
     let (started, warm_up) = (Instant::now(), messages / 20);
-    let (mut bad, mut replayed, mut good, mut answered) = (0, 0, 0, 0);
+    let (mut bad, mut replayed, mut good, mut oversized, mut answered) = (0, 0, 0, 0, 0);
     let (mut sending, mut last, mut before) = (FuturesUnordered::new(), gone.clone(), None);
     for number in 0..messages {
         let message = match number % 8 {
@@ -123,14 +118,21 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
         };
         sending.push(publisher.publish(message));
         if number % BAD_FOR_A_GOOD_ONE == 0 {
-            soon(sender.publish(good_task(&job, digest, number), number)).await.expect("a good task is sent");
+            let task = good_task(&job, digest, number);
+            if good % GOOD_FOR_AN_OVERSIZED_ONE == 0 {
+                let task = AnyTask { id: TaskId(u64::MAX - number), inputs: giant.clone(), ..task.clone() };
+                soon(sender.publish(task, Sent::Oversized)).await.expect("an oversized task is sent");
+                oversized += 1;
+            }
+            soon(sender.publish(task, Sent::Good(number))).await.expect("a good task is sent");
             good += 1;
         }
         while sending.len() >= UNCONFIRMED {
             soon(sending.next()).await.expect("there are some").expect("a bad message is sent");
         }
-        while good - answered > 16 {
-            last = check(soon(answers.next()).await.expect("good tasks are answered")).await;
+        while good + oversized - answered > 16 {
+            let answered_task = check(soon(answers.next()).await.expect("good tasks are answered")).await;
+            last = answered_task.unwrap_or(last);
             answered += 1;
         }
         if number % 256 == 0 {
@@ -138,7 +140,7 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
             progress(number);
         }
         if number == warm_up {
-            before = Some(usage(&worker));
+            before = Some(worker.usage());
         }
     }
     while let Some(sent) = soon(sending.next()).await {
@@ -149,24 +151,22 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
         check(answer).await;
         answered += 1;
     }
-    assert_eq!(answered, good, "each good task is answered once");
+    assert_eq!(answered, good + oversized, "each good task is answered once");
     soon(dead.wait_for(|&dead| dead >= bad)).await.expect("all dead letters arrive");
     let time = started.elapsed();
     // One more, behind all of them: nothing is left in the queue, and the worker still works.
     let (job, results) = channels.issue::<AnyTaskResult>().await.expect("a channel of results");
     let receiver = results.receiver().await.expect("a receiver");
-    let (sender, mut answers) = coordinated::<u64>(tasks.sender().await.expect("a sender"), receiver);
-    soon(sender.publish(good_task(&job, digest, 7), 7)).await.expect("a last task is sent");
+    let (sender, mut answers) = coordinated(tasks.sender().await.expect("a sender"), receiver);
+    soon(sender.publish(good_task(&job, digest, 7), Sent::Good(7))).await.expect("a last task is sent");
     check(soon(answers.next()).await.expect("the last task is answered")).await;
 
     assert_eq!(*dead.borrow(), bad, "nothing but bad messages becomes a dead letter");
     drop(counter);
     let reasons = std::mem::take(&mut *reasons.lock().expect("nothing panics while it counts"));
-    let usage = [before.expect("there are more messages than none"), usage(&worker)];
-    let [first, after] = usage;
-    assert!(after.memory <= first.memory + MEMORY_SLACK, "resident memory grew: {first} before, {after} after");
-    assert!(after.files <= first.files + FILE_SLACK, "open files grew: {first} before, {after} after");
-    Soaked { dead: bad, reasons, replayed, good, time, usage }
+    let usage = [before.expect("there are more messages than none"), worker.usage()];
+    Usage::assert_did_not_grow(usage);
+    Soaked { dead: bad, reasons, replayed, good, oversized, time, usage }
 }
 
 async fn count_dead_letters(
@@ -210,15 +210,30 @@ fn good_task(job: &RoutingKey, digest: Digest, number: u64) -> AnyTask {
     }
 }
 
-/// Checks the answer of a good task, and returns the task, to be sent again.
-async fn check(Settled { sent, result, acker }: Settled<u64>) -> Bytes {
-    let expected = Serializer::Postcard.to_bytes(&(3 * sent.tag)).expect("it is encoded");
-    match result.outcome {
-        TaskOutcome::Executed { outputs, failed } if failed.is_empty() => assert_eq!(outputs, Packed::single(expected)),
-        other => panic!("a good task became {other:?}"),
-    }
+/// What a task should become.
+enum Sent {
+    /// The product of this number.
+    Good(u64),
+    Oversized,
+}
+
+/// Checks the answer of a task, and returns the task if it was a good one, to be sent again.
+async fn check(Settled { sent, result, acker }: Settled<Sent>) -> Option<Bytes> {
+    let good = match (&sent.tag, result.outcome) {
+        (Sent::Good(number), TaskOutcome::Executed { outputs, failed }) if failed.is_empty() => {
+            let expected = Serializer::Postcard.to_bytes(&(3 * number)).expect("it is encoded");
+            assert_eq!(outputs, Packed::single(expected));
+            Some(sent.task.encode())
+        }
+        (Sent::Oversized, TaskOutcome::Executed { failed, .. }) if failed.len() == 1 => {
+            let error = &failed[0].error;
+            assert_eq!(error.cause, Cause::Memory { limit: MEMORY as u64 }, "{error}");
+            None
+        }
+        (_, other) => panic!("a task became {other:?}"),
+    };
     soon(acker.ack()).await.expect("a result is acknowledged");
-    sent.task.encode()
+    good
 }
 
 /// Bytes that are no task, another kind for each number.
@@ -261,31 +276,19 @@ fn scattered(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// What a worker holds now, as Linux tells.
-fn usage(worker: &Worker) -> Usage {
-    let process = PathBuf::from(format!("/proc/{}", worker.process()));
-    let status = std::fs::read_to_string(process.join("status")).expect("the worker runs");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
-    let kibibytes: u64 = resident.trim().trim_end_matches(" kB").parse().expect("it is a number");
-    let files = std::fs::read_dir(process.join("fd")).expect("the worker runs").count();
-    Usage { memory: kibibytes << 10, files }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} MiB and {} files", self.memory as f64 / (1 << 20) as f64, self.files)
-    }
-}
-
 impl fmt::Display for Soaked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dead, reasons, replayed, good, time, usage: [before, after] } = self;
-        let rate = (dead + replayed + good) as f64 / time.as_secs_f64();
+        let Self { dead, reasons, replayed, good, oversized, time, usage: [before, after] } = self;
+        let rate = (dead + replayed + good + oversized) as f64 / time.as_secs_f64();
         writeln!(
             f,
             "{dead} bad messages became dead letters, {replayed} replayed tasks were dropped, {good} good tasks were"
         )?;
-        writeln!(f, "answered once, in {:.1} s: {rate:.0} messages a second", time.as_secs_f64())?;
+        writeln!(
+            f,
+            "answered once, and {oversized} that were too large with that, in {:.1} s: {rate:.0} messages a second",
+            time.as_secs_f64()
+        )?;
         writeln!(f, "the worker had {before} before, and {after} after")?;
         reasons.iter().try_for_each(|(reason, count)| writeln!(f, "{count:>9}  {reason}"))
     }

@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::Log;
+use crate::{Log, Usage};
 
 const KEEPER: &str = include_str!("keeper.sh");
 
@@ -58,15 +58,12 @@ impl Worker {
         worker.and_then(|id| id.parse().ok()).expect("the worker has not ended")
     }
 
-    /// Bytes of it that are in memory now.
+    /// What it holds now.
     ///
     /// # Panics
     /// If it has ended.
-    pub fn resident_bytes(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process())).expect("it is Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the system tells");
-        let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
-        kibibytes << 10
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.process())
     }
 
     /// Waits until it takes tasks.

@@ -176,4 +176,31 @@ mod tests {
         let many = format!("GET /livez HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
         check(&many, Some(Request::Malformed));
     }
+
+    proptest::proptest! {
+        /// Whatever arrives is answered in one way, as soon as there is enough of it, and takes no memory.
+        #[test]
+        fn a_head_of_any_bytes_is_one_request_whatever_comes_behind_it(
+            method in "GET|HEAD|POST|[A-Z]{0,9}",
+            path in "/livez|/readyz|(/[a-z?%]{0,5}){0,3}",
+            rest in "( HTTP/1\\.[01]| HTTP/[0-9.]{0,4}| )(\r\n[A-Za-z-]{0,9}: ?[ -~]{0,20}){0,70}(\r\n){0,3}",
+            edits in proptest::collection::vec(proptest::prelude::any::<(proptest::sample::Index, u8)>(), 0..3),
+            more in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20),
+        ) {
+            let mut head = format!("{method} {path}{rest}").into_bytes();
+            edits.iter().for_each(|(at, byte)| {
+                let at = at.index(head.len());
+                head[at] = *byte;
+            });
+            let mut request = None;
+            let allocated = allocation_counter::measure(|| request = Request::parse(&head));
+            proptest::prop_assert_eq!(allocated.bytes_max, 0);
+            if request.is_some() {
+                proptest::prop_assert_eq!(Request::parse(&[head.as_slice(), more.as_slice()].concat()), request);
+            }
+            if let Some(Request::Live { with_body } | Request::Ready { with_body }) = request {
+                proptest::prop_assert_eq!(head.trim_ascii_start().starts_with(b"GET "), with_body);
+            }
+        }
+    }
 }

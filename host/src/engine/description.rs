@@ -382,7 +382,12 @@ mod tests {
                 times in prop_oneof![20 => Just(1_usize), 1 => Just(2000)],
             ) {
                 let operations = operations.iter().cycle().take(operations.len() * times).cloned().collect::<Vec<_>>();
-                match Description::new(name.clone(), &version, operations.clone()) {
+                let (given, mut described) = ((name.clone(), operations.clone()), None);
+                let allocated =
+                    allocation_counter::measure(|| described = Some(Description::new(given.0, &version, given.1)));
+                // What is new are a set of the names, an error of a line, and the version.
+                prop_assert!(allocated.bytes_max <= 256 << 10, "{} bytes", allocated.bytes_max);
+                match described.unwrap() {
                     Err(error) => prop_assert!(error.to_string().len() <= 1000, "{} bytes", error.to_string().len()),
                     Ok(description) => {
                         prop_assert!(is_kebab_case(&description.name) && description.name == name);

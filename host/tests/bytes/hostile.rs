@@ -42,6 +42,15 @@ impl<'a> Instructions<'a> {
     }
 }
 
+/// Does something with some bytes that takes no more memory than a multiple of them, above what is always allowed.
+pub(crate) fn within<T>(expansion: u64, bytes: &[u8], work: impl FnOnce() -> T) -> T {
+    let mut done = None;
+    let allocated = allocation_counter::measure(|| done = Some(work())).bytes_max;
+    let bound = expansion * bytes.len() as u64 + RESERVED;
+    assert!(allocated <= bound, "{allocated} bytes for {} of input, more than {bound}", bytes.len());
+    done.unwrap()
+}
+
 /// The input itself, or one of the samples with some edits.
 pub(crate) fn hostile(samples: &[Bytes], input: &[u8]) -> Bytes {
     let mut instructions = Instructions::new(input);
@@ -128,10 +137,7 @@ impl<T: PartialEq + Debug, E: Display + Debug> Decoder<T, E> {
     }
 
     fn decode_within_bounds(&self, bytes: &Bytes) -> Result<T, E> {
-        let (input, mut decoded) = (bytes.clone(), None);
-        let allocated = allocation_counter::measure(|| decoded = Some((self.decode)(input))).bytes_max;
-        let bound = self.expansion * bytes.len() as u64 + RESERVED;
-        assert!(allocated <= bound, "{allocated} bytes for {} of input, more than {bound}", bytes.len());
-        decoded.unwrap()
+        let input = bytes.clone();
+        within(self.expansion, bytes, || (self.decode)(input))
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn records() -> Vec<Record> {
         config_schema: None,
         input_schema: Some(SCHEMA.to_owned()),
         output_schema: Some(SCHEMA.to_owned()),
-        needs: [].into(),
+        needs: ["clocks", "dir:/models"].map(|need| need.parse().unwrap()).into(),
     };
     let description = Description {
         name: "arith".to_owned(),
@@ -93,7 +93,14 @@ pub(crate) fn records() -> Vec<Record> {
         signature: None,
         grants: [].into(),
     };
+    let granted = Activation {
+        force: true,
+        signature: Some("untrusted comment: a signature".to_owned()),
+        grants: ["clocks", "env:LANG"].map(|grant| grant.parse().unwrap()).into(),
+        ..activation.clone()
+    };
     [
+        Action::Activate(granted),
         Action::Activate(activation),
         Action::Undeploy { plugin: "arith".to_owned() },
         Action::RollBack { plugin: "arith".to_owned(), from: Some(digest), to: Digest::of(b"before") },

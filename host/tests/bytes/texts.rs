@@ -4,12 +4,12 @@ use std::{fmt::Display, str::FromStr};
 
 use palfrey_host::{
     config::AmqpUri,
-    engine::LimitRule,
+    engine::{Allowance, Capability, CompileLimits, LimitRule},
     task::{Digest, OperationId},
 };
 use palfrey_sdk::Serializer;
 
-use crate::hostile::hostile;
+use crate::hostile::{hostile, within};
 
 const PASSWORD: &str = "hunter2";
 
@@ -22,17 +22,28 @@ pub(crate) fn attack(input: &[u8]) {
         "arith/fib-at@>=1.2, <2".to_owned(),
         digest.to_string(),
         "postcard".to_owned(),
+        "component=1MiB,time=1h,memory=4GiB,code=1kB".to_owned(),
+        "dir:/models=/srv/models".to_owned(),
+        "env:LANG".to_owned(),
     ];
     let bytes = hostile(&samples.map(Into::into), input);
     let text = String::from_utf8_lossy(&bytes);
-    check::<LimitRule>(&text);
-    check::<OperationId>(&text);
-    check::<Digest>(&text);
-    check::<Serializer>(&text);
+    // Each of them alone, and printed once more.
+    within(64, &bytes, || check_all(&text));
+}
+
+fn check_all(text: &str) {
+    check::<LimitRule>(text);
+    check::<CompileLimits>(text);
+    check::<Capability>(text);
+    check::<Allowance>(text);
+    check::<OperationId>(text);
+    check::<Digest>(text);
+    check::<Serializer>(text);
     match text.parse::<AmqpUri>() {
         Ok(uri) => {
             assert_eq!(uri.expose(), text);
-            let url = url::Url::parse(&text).unwrap();
+            let url = url::Url::parse(text).unwrap();
             let secret = url.password().is_some_and(password_is_in) && text.matches(PASSWORD).count() == 1;
             assert!(!secret || !password_is_in(&format!("{uri} {uri:?}")), "{uri}");
         }

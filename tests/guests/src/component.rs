@@ -6,10 +6,30 @@ mod bindings {
 
 pub(crate) use bindings::{exports::palfrey::plugin::operations, palfrey::plugin::context, palfrey::plugin::types};
 
-use crate::misbehave::{OPERATIONS, fold, map};
+use crate::misbehave::{fold, map, names};
 
 /// How `describe` misbehaves: the word behind the colon. Tests overwrite it in the component's bytes with one as long.
 static MODE: [u8; 36] = *b"palfrey-test-guests describe:normal ";
+
+macro_rules! modes {
+    ($($name:ident)*) => {
+        #[expect(non_camel_case_types, reason = "it saves a second list of the names")]
+        enum Mode {
+            $($name),*
+        }
+
+        impl Mode {
+            fn named(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+include!("modes.rs");
+for_each_mode!(modes);
 
 struct Guests;
 
@@ -28,24 +48,26 @@ impl operations::Guest for Guests {
         let mut description = operations::Description {
             name: "test-guests".to_owned(),
             version: "0.1.0".to_owned(),
-            operations: OPERATIONS.iter().map(|name| descriptor(name)).collect(),
+            operations: names().map(|name| descriptor(&name)).collect(),
         };
+        let mode = Mode::named(mode).unwrap_or_else(|| panic!("the test asks for an unknown mode {mode:?}"));
         match mode {
-            "normal" => {}
-            "kebab" => description.operations[0].name = "Not_Kebab".to_owned(),
-            "twice" => description.operations.push(descriptor(OPERATIONS[0])),
-            "version" => description.version = "1".to_owned(),
-            "nothing" => description.operations.clear(),
-            "huge" => description.operations[0].summary = "x".repeat(1025),
-            "endless" => description.operations[0].summary = "x".repeat(17 << 20),
-            "meganam" => description.operations[0].name = "x".repeat(1 << 20),
-            "many" => description.operations = (0..10_000).map(|number| descriptor(&format!("o{number}"))).collect(),
-            "differ" => description.version = format!("0.1.{}", crate::misbehave::something_else_each_time()),
-            "flood" => (0..100_000).for_each(|line| println!("line {line}")),
-            "exit" => std::process::exit(1),
-            "panic" => panic!("nothing to describe"),
-            "spin" => crate::misbehave::spin(),
-            other => panic!("the test asks for an unknown mode {other:?}"),
+            Mode::normal => {}
+            Mode::kebab => description.operations[0].name = "Not_Kebab".to_owned(),
+            Mode::twice => description.operations.push(description.operations[0].clone()),
+            Mode::version => description.version = "1".to_owned(),
+            Mode::nothing => description.operations.clear(),
+            Mode::huge => description.operations[0].summary = "x".repeat(1025),
+            Mode::endless => description.operations[0].summary = "x".repeat(17 << 20),
+            Mode::meganam => description.operations[0].name = "x".repeat(1 << 20),
+            Mode::many => {
+                description.operations = (0..10_000).map(|number| descriptor(&format!("o{number}"))).collect();
+            }
+            Mode::differ => description.version = format!("0.1.{}", crate::misbehave::something_else_each_time()),
+            Mode::flood => (0..100_000).for_each(|line| println!("line {line}")),
+            Mode::exit => std::process::exit(1),
+            Mode::panic => panic!("nothing to describe"),
+            Mode::spin => crate::misbehave::spin(),
         }
         description
     }

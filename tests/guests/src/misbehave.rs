@@ -29,6 +29,8 @@ macro_rules! operations {
             $($name),*
         }
 
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         impl Operation {
             fn named(name: &str) -> Option<Self> {
                 match name.replace('-', "_").as_str() {
@@ -42,8 +44,10 @@ macro_rules! operations {
 include!("names.rs");
 for_each_operation!(operations);
 
-/// What is described.
-pub(crate) const OPERATIONS: [&str; 3] = ["echo", "spin", "panic"];
+/// What is described: all of them.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    NAMES.iter().map(|name| name.replace('_', "-"))
+}
 
 /// Misbehaves as the name says. The parameter is a count or a size where one is needed.
 pub(crate) fn map(operation: &str, parameter: u64, inputs: Packed) -> MapOutcome {

@@ -12,6 +12,7 @@ mod failures;
 mod grants;
 mod handed_on;
 mod health;
+mod hostile_guests;
 mod hot_deployment;
 mod jobs;
 mod operator;

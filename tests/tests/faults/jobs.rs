@@ -200,7 +200,7 @@ async fn large_results_that_nobody_reads_take_memory_by_their_bytes_and_not_by_t
         queues.iter().any(held) && queues.iter().all(|queue| !queue.holds_tasks() || queue.is_empty())
     };
     scene.until_queues("the rest has arrived at the program", arrived).await;
-    let resident = program.process.resident_bytes();
+    let resident = program.process.usage().memory;
     assert!(resident < MOST, "{resident} bytes");
     // In the end it is gone with its queue, for which another test waits.
     let leases = scene.queues().await.into_iter().filter(|queue| queue.is_lease() && queue.unacknowledged > 0);

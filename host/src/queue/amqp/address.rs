@@ -204,7 +204,11 @@ mod tests {
         fn any_text_is_an_address_or_an_error_without_the_password(
             text in "(amqps?|http)?(://|:)?(ada)?(:hunter2)?@?([a-z0-9.]{0,5}|\\[[0-9a-f:]{0,6}\\])(:[0-9a-z%]{0,6})?/?[%0-9a-fz]{0,4}(\\?[a-z_]{0,9}=?[-0-9]{0,9})?\\PC{0,3}",
         ) {
-            match parse(&text) {
+            let mut parsed = None;
+            let allocated = allocation_counter::measure(|| parsed = Some(parse(&text)));
+            // The authorities that the system trusts, for `amqps`.
+            proptest::prop_assert!(allocated.bytes_max <= 4 << 20, "{} bytes", allocated.bytes_max);
+            match parsed.unwrap() {
                 Ok(address) => {
                     let shown = format!("{address:?} {address}");
                     proptest::prop_assert!(!shown.contains("hunter2") || !text.contains(":hunter2@"));

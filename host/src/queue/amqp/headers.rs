@@ -199,4 +199,114 @@ mod tests {
         assert_eq!(moves(&properties), []);
         assert_eq!(earlier_deliveries(&properties), None);
     }
+
+    mod hostile {
+        use proptest::{collection::vec, prelude::*};
+
+        use super::*;
+
+        fn names() -> impl Strategy<Value = String> {
+            let ours = [
+                MOVES,
+                DEATHS,
+                DELIVERY_COUNT,
+                REASON,
+                "from",
+                "to",
+                "reason",
+                "time",
+                "deliveries",
+                "times",
+                "queue",
+                "count",
+            ];
+            prop_oneof![9 => proptest::sample::select(ours.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,8}"]
+        }
+
+        fn values() -> impl Strategy<Value = AMQPValue> {
+            let texts = prop_oneof![
+                vec(any::<u8>(), 0..20),
+                proptest::sample::select(vec![EXPIRED, DELIVERY_LIMIT_REACHED, "tasks", "tasks.dead", ""])
+                    .prop_map(|text| text.as_bytes().to_vec()),
+                (0..10_000_usize).prop_map(|length| vec![b'x'; length]),
+            ];
+            let leaf = prop_oneof![
+                4 => texts.prop_map(|text| AMQPValue::LongString(text.into())),
+                1 => any::<i8>().prop_map(AMQPValue::ShortShortInt),
+                1 => any::<u8>().prop_map(AMQPValue::ShortShortUInt),
+                1 => any::<i16>().prop_map(AMQPValue::ShortInt),
+                1 => any::<u16>().prop_map(AMQPValue::ShortUInt),
+                1 => any::<i32>().prop_map(AMQPValue::LongInt),
+                1 => any::<u32>().prop_map(AMQPValue::LongUInt),
+                3 => any::<i64>().prop_map(AMQPValue::LongLongInt),
+                2 => any::<u64>().prop_map(AMQPValue::Timestamp),
+                1 => Just(AMQPValue::Void),
+                1 => any::<bool>().prop_map(AMQPValue::Boolean),
+            ];
+            leaf.prop_recursive(3, 64, 8, |inner| {
+                prop_oneof![
+                    vec(inner.clone(), 0..8).prop_map(|values| AMQPValue::FieldArray(FieldArray::from(values))),
+                    vec((names(), inner), 0..8).prop_map(|fields| AMQPValue::FieldTable(table_of(fields))),
+                ]
+            })
+        }
+
+        fn table_of(fields: Vec<(String, AMQPValue)>) -> FieldTable {
+            let mut table = FieldTable::default();
+            for (name, value) in fields {
+                table.insert(name.as_str().into(), value);
+            }
+            table
+        }
+
+        /// A move that has all it needs, unless something was put in its place; and lists of them.
+        fn lists() -> impl Strategy<Value = AMQPValue> {
+            let honest = [
+                ("from", text("tasks")),
+                ("to", text("tasks.dead")),
+                ("queue", text("tasks")),
+                ("reason", text("rejected")),
+                ("time", AMQPValue::Timestamp(1_700_000_000)),
+                ("time", AMQPValue::LongLongInt(1_700_000_000_000)),
+                ("deliveries", AMQPValue::LongLongInt(3)),
+                ("times", AMQPValue::LongLongInt(1)),
+                ("count", AMQPValue::LongLongInt(1)),
+            ];
+            let honest = proptest::sample::subsequence(honest.to_vec(), 5..=9);
+            let fields = (honest, vec((names(), values()), 0..2)).prop_map(|(honest, others)| {
+                let honest = honest.into_iter().map(|(name, value)| (name.to_owned(), value));
+                AMQPValue::FieldTable(table_of(honest.chain(others).collect()))
+            });
+            vec(prop_oneof![4 => fields, 1 => values()], 0..20)
+                .prop_map(|values| AMQPValue::FieldArray(FieldArray::from(values)))
+        }
+
+        proptest! {
+            /// Whatever the headers are, the moves are those that are whole, and are read back once they were written. Memory is
+            /// that of their texts, which may be three times as long when they are no text.
+            #[test]
+            fn headers_of_any_kind_are_moves_that_read_back_or_none(
+                ours in lists(),
+                theirs in lists(),
+                fields in vec((names(), values()), 0..6),
+            ) {
+                let mut headers = table_of(fields);
+                headers.insert(MOVES.into(), ours);
+                headers.insert(DEATHS.into(), theirs);
+                let size = format!("{headers:?}").len() as u64;
+                let properties = BasicProperties::default().with_headers(headers);
+                let mut read = Vec::new();
+                let allocated = allocation_counter::measure(|| {
+                    read = super::moves(&properties);
+                    _ = earlier_deliveries(&properties);
+                });
+                prop_assert!(allocated.bytes_max <= 16 * size + (64 << 10), "{} for {size}", allocated.bytes_max);
+                let again = |moves: &[Move]| super::moves(&BasicProperties::default().with_headers(of_moves(moves)));
+                let written = again(&read);
+                prop_assert_eq!(written.len(), read.len());
+                // A time that does not fit is cut once.
+                prop_assert_eq!(again(&written), written);
+            }
+        }
+    }
 }

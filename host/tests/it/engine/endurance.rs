@@ -5,8 +5,8 @@ use std::{fs, process::Command, time::Instant};
 use palfrey_host::engine::Plugin;
 
 use super::{
-    corpus::{self, Trial},
-    guests, raw,
+    compiling, guests, raw,
+    verdicts::{self, Trial},
 };
 
 /// Set in the process that is alone.
@@ -39,7 +39,7 @@ fn ten_thousand_hostile_calls_leave_nothing_behind() {
     let engine = guests::engine(2);
     let plugin = engine.load(&guests::wasm()).unwrap();
     let mut trials: Vec<(String, Plugin, Trial)> = Vec::new();
-    trials.extend(corpus::all().into_iter().map(|(name, trial)| (name, plugin.clone(), trial)));
+    trials.extend(verdicts::all().into_iter().map(|(name, trial)| (name, plugin.clone(), trial)));
     trials.extend(raw::all(&engine).into_iter().map(|(name, plugin, trial)| (name.to_owned(), plugin, trial)));
     let is_raw = |plugin: &Plugin| plugin.description().name == "raw";
     let run = |(name, plugin, trial): &(String, Plugin, Trial)| {
@@ -76,4 +76,54 @@ fn ten_thousand_hostile_calls_leave_nothing_behind() {
     );
     assert_eq!(files, files_after);
     assert!(grown < 16 << 20, "{grown} bytes more after {calls} calls");
+}
+
+/// Components that are refused, and how often each is loaded: some are compiled for a second before.
+fn refused() -> Vec<(String, Vec<u8>, usize)> {
+    let starting = |body: &str| raw::starting(body);
+    let mut refused = vec![
+        ("a trap in a start function".to_owned(), starting("unreachable"), 100),
+        ("memory in a start function".to_owned(), starting("(drop (memory.grow (i32.const 60000)))"), 100),
+        ("data beyond the memory".to_owned(), raw::with_fields("(data (i32.const 131070) \"beyond\")".to_owned()), 100),
+        ("a memory too large".to_owned(), compiling::component("(memory 60000)"), 100),
+        ("threads".to_owned(), compiling::component("(memory 1 1 shared)"), 100),
+        ("half a component".to_owned(), guests::wasm()[..100_000].to_vec(), 100),
+        ("a loop in a start function".to_owned(), starting("(loop $again (br $again))"), 1),
+    ];
+    // One that describes itself is no hostile one, and one that never does takes five seconds.
+    let harmless = ["normal", "differ", "flood", "spin"];
+    let modes = guests::MODES.iter().filter(|mode| !harmless.contains(mode));
+    refused.extend(modes.map(|mode| (format!("describe: {mode}"), guests::describing(mode), 3)));
+    refused
+}
+
+#[test]
+fn components_that_are_refused_leave_nothing_behind() {
+    if let Some(report) = alone("engine::endurance::components_that_are_refused_leave_nothing_behind", "1") {
+        print!("{report}");
+        return;
+    }
+    let engine = guests::engine(1);
+    let bombed = compiling::engine("memory=96MiB");
+    let bomb = compiling::many_locals_in_many_loops(1_000, 100);
+    let refused = refused();
+    let load = |wasm: &[u8]| drop(engine.load(wasm).unwrap_err());
+    let explode = || drop(bombed.load(&bomb).unwrap_err());
+    // The compiler's threads start, and what is made on first use is made.
+    refused.iter().filter(|(.., times)| *times > 1).for_each(|(_, wasm, _)| load(wasm));
+    explode();
+    let (memory, files) = held();
+    let check = |name: &str, times: usize| {
+        let (memory_after, files_after) = held();
+        let grown = memory_after.saturating_sub(memory);
+        println!("{name:34} {times:>4} times: {:>8} KiB", grown >> 10);
+        assert_eq!(files_after, files, "{name}");
+        assert!(grown < 16 << 20, "{name}: {grown} bytes more");
+    };
+    for (name, wasm, times) in &refused {
+        (0..*times).for_each(|_| load(wasm));
+        check(name, *times);
+    }
+    (0..3).for_each(|_| explode());
+    check("made to compile greedily", 3);
 }

@@ -27,6 +27,15 @@ pub(crate) fn changed(mut wasm: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
     wasm
 }
 
+macro_rules! modes {
+    ($($name:ident)*) => {
+        /// The ways in which it can describe itself.
+        pub(crate) const MODES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+include!("../../../../tests/guests/src/modes.rs");
+for_each_mode!(modes);
+
 /// The component, describing itself in another way.
 pub(crate) fn describing(mode: &str) -> Vec<u8> {
     let marker = |mode: &str| format!("palfrey-test-guests describe:{mode:<7}");

@@ -1,4 +1,6 @@
 //! What is refused when it is loaded, and what its error says; machine code in the cache.
+//!
+//! The ways in which a description misbehaves come from the plugin's sources. One without a verdict does not compile.
 
 use std::{error::Error, fs};
 
@@ -37,7 +39,11 @@ fn a_plugin_is_loaded_with_all_that_is_known_of_it() {
     assert_eq!(plugin.digest(), Digest::of(&wasm));
     assert_eq!(plugin.size(), wasm.len() as u64);
     assert_eq!(plugin.description().name, "test-guests");
-    assert_eq!(plugin.description().operations.len(), 3);
+    let operations = plugin.description().operations.iter().map(|operation| operation.name.clone());
+    assert_eq!(
+        operations.collect::<Vec<_>>(),
+        super::verdicts::all().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
     assert!(plugin.imports().iter().any(|import| import == "palfrey:plugin/context@0.1.0"));
 }
 
@@ -131,37 +137,79 @@ fn a_component_with_more_memory_than_there_is_room_for_is_refused() {
     );
 }
 
-#[test]
-fn descriptions_that_break_a_rule_are_refused() {
-    check!(&describing("kebab"), LoadError::Description(_), "the operation's name \"Not_Kebab\"");
-    check!(&describing("twice"), LoadError::Description(_), "two operations have the name `echo`");
-    check!(&describing("version"), LoadError::Description(_), "version \"1\" is not a semantic version");
-    check!(&describing("nothing"), LoadError::Description(_), "no operations");
-    check!(&describing("huge"), LoadError::Description(_), "has 1025 bytes, and at most 1024");
-    check!(&describing("endless"), LoadError::Describe(_), "the description is too large");
-    check!(&describing("meganam"), LoadError::Description(_), "the operation's name \"xxx", "is not in kebab-case");
-    check!(&describing("many"), LoadError::Description(_), "has 10000 operations, and at most 1024");
-    check!(&describing("exit"), LoadError::Describe(_), "could not describe itself", "ended its process");
-    check!(&describing("panic"), LoadError::Describe(_), "could not describe itself", "trapped");
+/// What becomes of a component that misbehaves when it describes itself, by the name of its mode.
+mod verdict {
+    use super::*;
+
+    fn describes_itself(mode: &str) {
+        assert_eq!(engine(1).load(&describing(mode)).unwrap().description().name, "test-guests");
+    }
+
+    pub(super) fn normal() {
+        describes_itself("normal");
+    }
+    pub(super) fn kebab() {
+        check!(&describing("kebab"), LoadError::Description(_), "the operation's name \"Not_Kebab\"");
+    }
+    pub(super) fn twice() {
+        check!(&describing("twice"), LoadError::Description(_), "two operations have the name `echo`");
+    }
+    pub(super) fn version() {
+        check!(&describing("version"), LoadError::Description(_), "version \"1\" is not a semantic version");
+    }
+    pub(super) fn nothing() {
+        check!(&describing("nothing"), LoadError::Description(_), "no operations");
+    }
+    pub(super) fn huge() {
+        check!(&describing("huge"), LoadError::Description(_), "has 1025 bytes, and at most 1024");
+    }
+    pub(super) fn endless() {
+        check!(&describing("endless"), LoadError::Describe(_), "the description is too large");
+    }
+    pub(super) fn meganam() {
+        let (name, rule) = ("the operation's name \"xxx", "is not in kebab-case");
+        check!(&describing("meganam"), LoadError::Description(_), name, rule);
+    }
+    pub(super) fn many() {
+        check!(&describing("many"), LoadError::Description(_), "has 10000 operations, and at most 1024");
+    }
+    /// It would differ from call to call in an ordinary process.
+    pub(super) fn differ() {
+        let wasm = describing("differ");
+        let describe = || engine(1).load(&wasm).unwrap().description().clone();
+        assert_eq!(describe(), describe());
+        assert_ne!(describe().version.to_string(), "0.1.0");
+    }
+    /// What it logs is cut short.
+    pub(super) fn flood() {
+        describes_itself("flood");
+    }
+    pub(super) fn exit() {
+        check!(&describing("exit"), LoadError::Describe(_), "could not describe itself", "ended its process");
+    }
+    pub(super) fn panic() {
+        check!(&describing("panic"), LoadError::Describe(_), "could not describe itself", "trapped");
+    }
+    pub(super) fn spin() {
+        let (what, why) = ("could not describe itself", "ran longer than the limit of 5s");
+        check!(&describing("spin"), LoadError::Describe(_), what, why);
+    }
 }
 
-#[test]
-fn a_description_that_never_comes_is_not_waited_for() {
-    check!(&describing("spin"), LoadError::Describe(_), "could not describe itself", "ran longer than the limit of 5s");
+macro_rules! tests {
+    ($($name:ident)*) => {
+        mod a_component_that_describes_itself_as {
+            $(
+                #[test]
+                fn $name() {
+                    super::verdict::$name();
+                }
+            )*
+        }
+    };
 }
-
-#[test]
-fn a_description_that_would_differ_from_call_to_call_is_always_the_same() {
-    let wasm = describing("differ");
-    let describe = || engine(1).load(&wasm).unwrap().description().clone();
-    assert_eq!(describe(), describe());
-    assert_ne!(describe().version.to_string(), "0.1.0");
-}
-
-#[test]
-fn a_description_that_floods_the_log_is_cut_short_there() {
-    assert_eq!(engine(1).load(&describing("flood")).unwrap().description().name, "test-guests");
-}
+include!("../../../../tests/guests/src/modes.rs");
+for_each_mode!(tests);
 
 fn engine_in(folder: &std::path::Path) -> Result<Engine, EngineError> {
     Engine::new(&EngineConfig { cache_dir: Some(folder.to_owned()), ..EngineConfig::default() })

@@ -13,3 +13,4 @@ mod raw;
 mod results;
 mod slots;
 mod speech;
+mod verdicts;

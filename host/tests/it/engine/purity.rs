@@ -4,29 +4,31 @@
 //! The one compiler there is has the same settings everywhere; where it runs makes no difference to the machine code, see
 //! [`compiling`](super::compiling).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arith::{Divide, FibAt, Flaky, MultiplyBy, Product, Sum};
+use asker::LookPlain;
 use digest::{Mine, Sha256};
 use fractal::{MandelbrotTile, Tile};
 use palfrey_host::{
     engine::{Call, Engine, EngineConfig, Limits, Plugin},
     task::{Digest, Packed},
 };
-use palfrey_sdk::{Blob, RemoteExecute, Serializer};
+use palfrey_sdk::{Blob, FatalStrategy, RemoteExecute, RetryStrategy, Serializer};
 use proptest::{
     collection::{btree_map, vec},
     prelude::*,
     strategy::ValueTree as _,
-    test_runner::TestRunner,
+    test_runner::{RngSeed, TestRunner},
 };
 use serde::Serialize;
+use speaker::{Beyond, IgnoreMultiplesOf, PanicOn, ParsePort, Report, Speak, Stubborn, SumUpTo};
 use text::{CharToString, Concat, MergeCounts, WordCount};
 
 use super::endurance::alone;
 
 /// The files of the plugins.
-const PLUGINS: [&str; 5] = ["arith", "text", "digest", "fractal", "palfrey_test_guests"];
+const PLUGINS: [&str; 7] = ["arith", "text", "digest", "fractal", "speaker", "asker", "palfrey_test_guests"];
 
 /// An operation with elements to apply it to.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ struct Case {
     inputs: Packed,
     /// Sizes of the batches, again and again.
     batches: Vec<usize>,
+    /// Whether what becomes of an element is a matter of that element. It is not where a guest fails at some place of its batch.
+    splits: bool,
 }
 
 fn bytes(value: &impl Serialize) -> Vec<u8> {
@@ -56,7 +60,7 @@ fn case(
     (config, vec(element, 1..40), vec(1_usize..8, 1..4))
         .prop_map(move |(config, inputs, batches)| {
             let (operation, inputs) = (operation.clone(), inputs.into_iter().collect());
-            Case { plugin, operation, fold, config, inputs, batches }
+            Case { plugin, operation, fold, config, inputs, batches, splits: true }
         })
         .boxed()
 }
@@ -85,6 +89,11 @@ fn quiet(operation: &str) -> BoxedStrategy<Case> {
     case("palfrey_test_guests", operation.to_owned(), false, config, vec(any::<u8>(), 0..10))
 }
 
+/// One that fails at the second element of its batch, whatever that is.
+fn fails_at_a_place(operation: &str) -> BoxedStrategy<Case> {
+    quiet(operation).prop_map(|case| Case { splits: false, ..case }).boxed()
+}
+
 fn any_case() -> impl Strategy<Value = Case> {
     let blob = || vec(any::<u8>(), 0..300).prop_map(Blob);
     let picture = (1_u32..40, 1_u32..40, 1_u32..200, (any::<f64>(), -2.0..2.0), any::<f64>()).prop_map(
@@ -108,7 +117,16 @@ fn any_case() -> impl Strategy<Value = Case> {
         "compute-nan",
         "confess-and-go-on",
         "deny-itself",
+        "count-calls",
+        "refuse-config",
+        "log-at-length",
+        "print-at-length",
     ];
+    let ports = prop_oneof![any::<u16>().prop_map(|port| port.to_string()), ".*"];
+    let beyond = prop_oneof![Just(Beyond::Ignore), Just(Beyond::Panic)];
+    let sums = (0_u64..1000, beyond).prop_map(|(limit, beyond)| bytes(&SumUpTo { limit, beyond }));
+    let retry = (0_u32..5).prop_map(|max_retries| RetryStrategy::Immediate { max_retries });
+    let stubborn = retry.prop_map(|retry| Stubborn { retry, exhausted: FatalStrategy::Ignore });
     let mut cases = vec![
         map("arith", Just(FibAt), 0_u64..100),
         map("arith", any::<u64>().prop_map(MultiplyBy), any::<u64>()),
@@ -128,18 +146,34 @@ fn any_case() -> impl Strategy<Value = Case> {
         map("digest", Just(Sha256), blob()),
         map("digest", (0_u8..8).prop_map(|bits| Mine { bits }), blob()),
         map("fractal", picture, tile),
+        map("speaker", (0_u64..5).prop_map(PanicOn), 0_u64..20),
+        map("speaker", Just(ParsePort), ports),
+        map("speaker", (0_u64..5).prop_map(IgnoreMultiplesOf), 0_u64..20),
+        map("speaker", stubborn, 0_u64..3),
+        case("speaker", SumUpTo::NAME.to_owned(), true, sums, (0_u64..100).prop_map(|number| bytes(&number))),
+        map("speaker", Just(Speak), ".*"),
+        map("speaker", Just(Report), 0_u64..100),
+        map("asker", Just(LookPlain), any::<u64>()),
     ];
+    cases.extend(["fail-transiently", "refuse-element"].map(fails_at_a_place));
     cases.extend(quiet.map(self::quiet));
     proptest::strategy::Union::new(cases)
 }
 
-/// The same cases in each process.
+/// The same cases in each process, and each time, unless the environment says otherwise: `PROPTEST_CASES=5000
+/// PROPTEST_RNG_SEED=7`.
 fn cases() -> Vec<Case> {
-    let mut runner = TestRunner::deterministic();
+    let mut config = ProptestConfig::default();
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(0);
+    }
+    let cases = config.cases;
+    let mut runner = TestRunner::new(config);
     let strategy = any_case();
-    (0..300).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
+    (0..cases).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
+#[derive(Clone)]
 struct Plugins(BTreeMap<&'static str, Plugin>);
 
 impl Plugins {
@@ -150,7 +184,7 @@ impl Plugins {
     /// What becomes of each element, in batches of some sizes; or of all of them, if they are folded.
     fn execute(&self, case: &Case, mut batches: impl Iterator<Item = usize>) -> Vec<String> {
         let plugin = &self.0[case.plugin];
-        let limits = Limits { time: std::time::Duration::from_secs(120), ..Limits::default() };
+        let limits = Limits { time: Duration::from_secs(120), ..Limits::default() };
         let call = Call::new(&case.operation, &case.config, limits);
         if case.fold {
             return vec![format!("{:?}", plugin.fold(&call, &case.inputs))];
@@ -185,23 +219,26 @@ impl Plugins {
     }
 }
 
-#[test]
-fn batches_slots_and_engines_make_no_difference() {
+#[tokio::test]
+async fn batches_slots_and_engines_make_no_difference() {
     let (one, other) = (super::guests::engine(1), super::guests::engine(2));
     let (here, there) = (Plugins::load(&one), Plugins::load(&other));
     for case in cases() {
         let expected = here.execute_at_once(&case);
         assert_eq!(expected.len(), if case.fold { 1 } else { case.inputs.len() });
-        let sizes = || case.batches.iter().copied().cycle();
-        assert_eq!(there.execute(&case, sizes()), expected, "{case:?}");
-        assert_eq!(here.execute(&case, std::iter::repeat(1)), expected, "{case:?}");
-        // Side by side with itself.
-        let both = std::thread::scope(|scope| {
-            let run = || there.execute(&case, sizes());
-            let threads = [scope.spawn(run), scope.spawn(run)];
-            threads.map(|thread| thread.join().unwrap())
-        });
-        assert_eq!(both, [expected.clone(), expected], "{case:?}");
+        let case = Arc::new(case);
+        let sizes = || if case.splits { case.batches.clone() } else { vec![usize::MAX] };
+        assert_eq!(there.execute(&case, sizes().into_iter().cycle()), expected, "{case:?}");
+        if case.splits {
+            assert_eq!(here.execute(&case, std::iter::repeat(1)), expected, "{case:?}");
+        }
+        // Side by side with itself, on the threads that a worker has for it.
+        let on_a_slot = || {
+            let (there, case, sizes) = (there.clone(), case.clone(), sizes());
+            other.run(move || there.execute(&case, sizes.into_iter().cycle()))
+        };
+        let (first, second) = tokio::join!(on_a_slot(), on_a_slot());
+        assert_eq!([first, second], [expected.clone(), expected], "{case:?}");
     }
 }
 

@@ -3,8 +3,8 @@
 use palfrey_host::engine::{LoadError, Plugin};
 
 use super::{
-    corpus::{Trial, answers, contract, deadline, memory, trap},
     guests::engine,
+    verdicts::{Trial, answers, contract, deadline, memory, trap},
 };
 
 /// A plugin `raw` whose operation `go` returns the outputs `a`, `bc` and nothing, unless a part of it is replaced.
@@ -87,6 +87,18 @@ impl Raw {
 
 fn load(wasm: &[u8]) -> Result<Plugin, LoadError> {
     engine(1).load(wasm)
+}
+
+/// The plugin that behaves, with more definitions.
+pub(crate) fn with_fields(fields: String) -> Vec<u8> {
+    Raw { fields: Box::leak(fields.into_boxed_str()), ..Raw::default() }.wasm()
+}
+
+/// A plugin whose operation answers the first element with the 16 bytes of a vector, and the others with nothing.
+pub(crate) fn computing(vector: &str) -> Vec<u8> {
+    let map = Box::leak(format!("(v128.store (i32.const 8192) {vector}) (i32.const 4096)").into_boxed_str());
+    let answer = outputs(|it| (it[0], it[1]) = (8192, 16));
+    Raw { map, ends: [16, 16, 16, 16], ..answer }.wasm()
 }
 
 macro_rules! raw_guests {
@@ -194,9 +206,13 @@ fn refused(wasm: &[u8]) -> (LoadError, String) {
     (error, message)
 }
 
-fn start(body: &'static str, what: &str) {
-    let fields = Box::leak(format!("(start $start) (func $start {body})").into_boxed_str());
-    let (error, message) = refused(&Raw { fields, ..Raw::default() }.wasm());
+/// The plugin that behaves, with a start function.
+pub(crate) fn starting(body: &str) -> Vec<u8> {
+    with_fields(format!("(start $start) (func $start {body})"))
+}
+
+fn start(body: &str, what: &str) {
+    let (error, message) = refused(&starting(body));
     assert!(matches!(error, LoadError::Describe(_)), "{error:?}");
     assert!(message.contains("could not describe itself") && message.contains(what), "{message}");
 }
@@ -218,8 +234,7 @@ fn memory_that_a_start_function_takes_is_limited() {
 
 #[test]
 fn data_beyond_the_memory_is_a_trap() {
-    let raw = Raw { fields: "(data (i32.const 131070) \"beyond\")", ..Raw::default() };
-    let (error, message) = refused(&raw.wasm());
+    let (error, message) = refused(&with_fields("(data (i32.const 131070) \"beyond\")".to_owned()));
     assert!(matches!(error, LoadError::Describe(_)), "{error:?}");
     assert!(message.contains("out of bounds"), "{message}");
 }
