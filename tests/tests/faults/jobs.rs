@@ -189,7 +189,7 @@ async fn an_endless_source_is_read_no_further_than_a_slow_reader_and_the_tasks_i
 #[tokio::test(flavor = "multi_thread")]
 async fn large_results_that_nobody_reads_take_memory_by_their_bytes_and_not_by_their_number() {
     // Fifty tasks with 4.3 MB each may be in flight, and would fill 215 MB.
-    const MOST: usize = 150 << 20;
+    const MOST: u64 = 150 << 20;
     let scene = Scene::new();
     scene.world().deploy(&["fractal"]).await;
     let cast = Cast::of(&scene, 1).await;

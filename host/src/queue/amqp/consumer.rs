@@ -171,9 +171,7 @@ impl Receiver {
             };
             let sent = match self.spec.kind {
                 QueueKind::Log => self.hand_over_record(delivery, deliveries).await,
-                _ => {
-                    deliveries.send(self.received(subscription.channel.clone(), delivery)).await.is_ok()
-                }
+                _ => deliveries.send(self.received(subscription.channel.clone(), delivery)).await.is_ok(),
             };
             if !sent {
                 return End::Unwanted;
@@ -201,11 +199,7 @@ impl Receiver {
         true
     }
 
-    fn received(
-        &self,
-        channel: Arc<Channel>,
-        delivery: lapin::message::Delivery,
-    ) -> Received {
+    fn received(&self, channel: Arc<Channel>, delivery: lapin::message::Delivery) -> Received {
         let lapin::message::Delivery { delivery_tag, properties, data, acker, redelivered, .. } = delivery;
         let payload = Bytes::from(data);
         let held = Held {
