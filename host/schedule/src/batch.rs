@@ -152,7 +152,7 @@ impl BatchRule {
     /// How many bytes the outputs of so many elements have in the mean. Zero while nothing is known.
     pub fn expected_output(&self, elements: usize) -> usize {
         // Too much for the type is as much as it takes.
-        self.per_element.map_or(0, |(_, bytes)| (bytes * elements as f64) as usize)
+        self.per_element.map_or(0, |pace| (pace.bytes * elements as f64) as usize)
     }
 
     /// What a batch takes to execute in the mean, if it is known and batches do not grow any more.
