@@ -119,8 +119,8 @@ pub struct Config {
     #[arg(long, env = "PALFREY_SLOTS", value_name = "N", help_heading = "Execution", global = true)]
     pub slots: Option<NonZeroUsize>,
 
-    /// Tasks that a worker holds, those under execution included [default: twice the slots, and more while they take less than
-    /// some milliseconds]
+    /// Tasks that a worker holds, those under execution included [default: twice the slots, more while they take less than some
+    /// milliseconds, and one for each slot while they take half a second]
     #[arg(long, env = "PALFREY_PREFETCH", value_name = "N", help_heading = "Execution", global = true)]
     pub prefetch: Option<u16>,
 

@@ -12,6 +12,12 @@ pub fn hedge_every(unanswered: usize) -> Duration {
     looking.max(EVERY)
 }
 
+/// How long to wait until so many workers are told again which tasks need no second result any more. Telling everybody costs a broker
+/// some fifty microseconds for each.
+pub fn tell_every(workers: usize) -> Duration {
+    Duration::from_millis(1).saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX))
+}
+
 /// A task is late when it has taken this many times as long as its elements take in the mean …
 const LATE: u32 = 3;
 

@@ -17,6 +17,6 @@ mod window;
 pub use batch::{BatchRule, BatchSize, Pace};
 pub use crew::Crew;
 pub use fold_tree::{FoldTree, Phase};
-pub use hedge::{COMBINING, Hedge, Seen, Unanswered, hedge_every};
+pub use hedge::{COMBINING, Hedge, Seen, Unanswered, hedge_every, tell_every};
 pub use prefetch::Prefetch;
 pub use window::Window;

@@ -382,7 +382,7 @@ impl<'a> Job<'a> {
         self.lost.answered();
         self.bytes_in_flight -= task.inputs.bytes().len();
         if self.late.answered(task.id) {
-            self.stop_copies(task);
+            self.stop_copies();
         }
         self.crew.heard(result.report.worker.as_str(), result.report.slots as usize);
         match result.outcome {

@@ -56,9 +56,11 @@ impl<'a> Control<'a> {
     pub(super) fn hear(&mut self, message: WorkerIpc, held: usize) {
         match message {
             WorkerIpc::Terminate { routing_key } => terminate(&self.processing, &routing_key),
-            WorkerIpc::Answered { routing_key, task } => {
-                let stopped = self.processing.jobs.answered(&routing_key, task, Instant::now());
-                tracing::debug!(job = %routing_key, %task, stopped, "somebody else was first with a task");
+            WorkerIpc::Answered { routing_key, tasks } => {
+                for task in tasks {
+                    let stopped = self.processing.jobs.answered(&routing_key, task, Instant::now());
+                    tracing::debug!(job = %routing_key, %task, stopped, "somebody else was first with a task");
+                }
             }
             WorkerIpc::Report { reply_to } => self.answer(reply_to, Answer::Worker(self.worker.status(held))),
             WorkerIpc::Drain { worker, by, reply_to } if worker == self.worker.identity() => {

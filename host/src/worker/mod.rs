@@ -140,12 +140,12 @@ pub enum WorkerIpc {
         /// The leased channel on which the worker says that it will.
         reply_to: RoutingKey,
     },
-    /// A task that was sent to more than one worker has been answered. Whoever else executes it stops.
+    /// Tasks that were sent to more than one worker have been answered. Whoever else executes them stops.
     Answered {
         /// The job.
         routing_key: RoutingKey,
-        /// The task.
-        task: TaskId,
+        /// The tasks.
+        tasks: Vec<TaskId>,
     },
 }
 

@@ -127,7 +127,7 @@ async fn a_task_does_not_wait_behind_a_long_one_while_another_worker_has_nothing
     let blocks = vec![Blob::from(vec![1])];
     let mut endless = IndexedStream::from(blocks).map(&hopeless).run(&runtime).await.unwrap();
     assert!(futures::poll!(endless.next()).is_pending());
-    while runtime.workers().await.unwrap()[0].executing() == 0 {}
+    while runtime.workers().await.unwrap().iter().all(|worker| worker.executing() == 0) {}
     let twice = MultiplyBy(2);
     let short = IndexedStream::from([20, 21_u64]).options(fixed(1)).map(&twice).run(&runtime).await.unwrap();
     let scenario = async {

@@ -120,7 +120,7 @@ fn control_messages_and_answers() {
     check("wire-1/ipc-report", WorkerIpc::Report { reply_to: "answers".into() });
     let (by, reply_to) = ("ada@engine".to_owned(), || "answers".into());
     check("wire-1/ipc-cancel", WorkerIpc::Cancel { routing_key: job(), by: by.clone(), reply_to: reply_to() });
-    check("wire-1/ipc-answered", WorkerIpc::Answered { routing_key: job(), task: TaskId(300) });
+    check("wire-1/ipc-answered", WorkerIpc::Answered { routing_key: job(), tasks: vec![TaskId(300), TaskId(7)] });
     check("wire-1/ipc-drain", WorkerIpc::Drain { worker: "3f2a".into(), by, reply_to: reply_to() });
     let process = Process {
         version: "0.1.0".into(),

@@ -356,7 +356,8 @@ impl Simulation<'_> {
         if self.executing >= cores {
             self.stolen += seconds / cores as f64;
         }
-        self.cores.serve(from, seconds / cores as f64)
+        // They are in use from now on: what is done later must not keep them idle until then.
+        self.cores.serve(self.now, seconds / cores as f64) + (from - self.now)
     }
 
     fn figures(self) -> Outcome {

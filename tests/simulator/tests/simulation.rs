@@ -1,7 +1,10 @@
 //! What the simulation must be, whatever it simulates, and what it says about second copies and failures.
 
+use std::num::NonZeroUsize;
+
+use palfrey_schedule::BatchSize;
 use palfrey_simulator::{
-    cluster::Cluster,
+    cluster::{Cluster, Here},
     scenarios,
     simulation::{Job, Partials, simulate},
     work::Durations,
@@ -64,6 +67,19 @@ fn a_worker_of_two_that_stands_still_costs_no_more_than_its_slots() {
         let outcome = simulate(&cluster, &job(Durations::Constant(0.01), 2000 * slots as u64), 1);
         assert!(outcome.makespan < 1.1 * outcome.bound && outcome.copies > 0, "{slots} slots: {outcome:?}");
     }
+}
+
+#[test]
+fn processes_on_one_machine_share_its_processors() {
+    let here = Here { cores: 2, execution: 20e-6, task: 180e-6, element: 0.0, latency: 100e-6 };
+    let empty = Job { batch: BatchSize::Fixed(NonZeroUsize::MIN), ..job(Durations::Constant(0.0), 10_000) };
+    let makespan = simulate(&Cluster::here(2, 1, &here), &empty, 1).makespan;
+    // 180 µs for each task on two processors, beside which little is executed.
+    assert!(makespan > 0.9 && makespan < 1.1, "{makespan} s");
+    // What tasks cost is taken from the executions as well.
+    let long = Job { batch: BatchSize::Fixed(NonZeroUsize::MIN), ..job(Durations::Constant(1e-3), 10_000) };
+    let makespan = simulate(&Cluster::here(2, 1, &here), &long, 1).makespan;
+    assert!(makespan > 5.6 && makespan < 6.3, "{makespan} s");
 }
 
 #[test]

@@ -4,13 +4,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use palfrey_schedule::{COMBINING, Hedge, Seen, Unanswered, hedge_every};
+use palfrey_schedule::{COMBINING, Hedge, Seen, Unanswered, hedge_every, tell_every};
 use tokio::time::Instant;
 
 use super::{Inputs, Job};
 use crate::{
     runtime::Whereabouts,
-    task::{AnyTask, RoutingKey, TaskId},
+    task::{RoutingKey, TaskId},
     worker::WorkerIpc,
 };
 
@@ -22,6 +22,10 @@ const LATER_LOOKS: Duration = Duration::from_secs(60);
 pub(super) struct Late {
     /// Those that were sent more than once and have no result yet: how often, and when the last time was.
     copied: HashMap<TaskId, Copies>,
+    /// Those that were, and have one, of which the workers have not been told.
+    answered: Vec<TaskId>,
+    /// When they were told of others.
+    told: Option<Instant>,
     rule: Hedge,
     /// Times of the rule are since then.
     began: Instant,
@@ -37,7 +41,14 @@ struct Copies {
 
 impl Late {
     pub(super) fn new() -> Self {
-        Self { copied: HashMap::new(), rule: Hedge::default(), began: Instant::now(), next: None }
+        Self {
+            copied: HashMap::new(),
+            answered: Vec::new(),
+            told: None,
+            rule: Hedge::default(),
+            began: Instant::now(),
+            next: None,
+        }
     }
 
     /// When to look for late tasks, where nothing is left to send.
@@ -50,7 +61,9 @@ impl Late {
 
     /// A task has a result. Says whether it was sent more than once.
     pub(super) fn answered(&mut self, task: TaskId) -> bool {
-        self.copied.remove(&task).is_some()
+        let was_copied = self.copied.remove(&task).is_some();
+        self.answered.extend(was_copied.then_some(task));
+        was_copied
     }
 }
 
@@ -89,6 +102,7 @@ impl Lost {
 impl Job<'_> {
     /// Sends late tasks once more, for idle slots.
     pub(super) fn hedge(&mut self) {
+        self.stop_copies();
         let now = Instant::now();
         let unanswered = self.lease.sender.unanswered();
         self.late.next = Some(now + hedge_every(unanswered.len()));
@@ -117,13 +131,20 @@ impl Job<'_> {
         }
     }
 
-    /// Tells the workers that a task has a result which more than one of them have.
-    pub(super) fn stop_copies(&self, task: &AnyTask) {
-        let answered = WorkerIpc::Answered { routing_key: task.routing_key.clone(), task: task.id };
+    /// Tells the workers which tasks have a result that more than one of them have, unless they were told something a moment ago.
+    pub(super) fn stop_copies(&mut self) {
+        let now = Instant::now();
+        let pause = tell_every(self.crew.workers());
+        if self.late.answered.is_empty() || self.late.told.is_some_and(|told| now < told + pause) {
+            return;
+        }
+        self.late.told = Some(now);
+        let tasks = std::mem::take(&mut self.late.answered);
+        let answered = WorkerIpc::Answered { routing_key: self.lease.routing_key.clone(), tasks };
         let told = self.lease.ipc.clone();
         self.publishing.push(Box::pin(async move {
             if let Err(error) = told.publish(&answered).await {
-                tracing::debug!(%error, "could not tell the workers to stop the second copy of a task");
+                tracing::debug!(%error, "could not tell the workers to stop the second copies of tasks");
             }
             Ok(())
         }));
