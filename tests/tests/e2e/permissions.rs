@@ -94,7 +94,7 @@ async fn each_role_can_do_its_work_and_nothing_else() {
     assert!(listed.contains("arith") && listed.contains("digest"), "{listed}");
     assert!(observer.done(&["inspect", "arith"]).await.contains("signed"));
 
-    let runtime = ada.runtime().await;
+    let runtime = Arc::new(ada.runtime().await);
     let process = tasks_are_executed_set_apart_and_handed_on(&administrator, &worker, &runtime).await;
     operators_see_cancel_and_drain(&worker, &ada, &runtime, process).await;
     a_queue_of_tasks_that_is_gone_is_the_administrators_to_make(&node, &administrator, &worker, &runtime).await;

@@ -72,6 +72,7 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
 async fn an_operation_that_takes_longer_than_the_broker_waits_is_executed_once() {
     // No other job has it.
     const NUMBER: u64 = 1_000_000;
+    const LONG: Stamp = Stamp { work: 6_000_000_000 };
     let options = NodeOptions::new().configuration("consumer_timeout = 2000").advanced("{channel_tick_interval, 1000}");
     let scene = Scene::with_a_node(options).await;
     // The second slot is for the tasks of others.
@@ -79,8 +80,7 @@ async fn an_operation_that_takes_longer_than_the_broker_waits_is_executed_once()
     let log = worker.process.log().clone();
     let cast = Cast::with(&scene, vec![worker]).await;
     let options = patient().batch_size(BatchSize::Fixed(1.try_into().unwrap()));
-    let long = Stamp { work: 6_000_000_000 };
-    let results = IndexedStream::from([NUMBER]).options(options).map(&long).run(cast.runtime()).await.unwrap();
+    let results = IndexedStream::from([NUMBER]).options(options).map(&LONG).run(cast.runtime()).await.unwrap();
     let job = tokio::spawn(results.collect::<Vec<_>>());
     let stamping = format!("stamping {NUMBER} ");
     let line = log.until(&[&stamping]).await;
