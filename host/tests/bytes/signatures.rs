@@ -16,7 +16,7 @@ const VERSION: Version = Version::new(1, 2, 3);
 
 /// A key, and a signature by it.
 static SIGNED: LazyLock<(String, String)> = LazyLock::new(|| {
-    let NewKey { secret, public } = NewKey::generate(None).unwrap();
+    let NewKey { secret, public, .. } = NewKey::generate(None).unwrap();
     let key = SigningKey::open(secret.expose_secret(), None).unwrap();
     (public, key.sign(COMPONENT, PLUGIN, &VERSION).unwrap())
 });

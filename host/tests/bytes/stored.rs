@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use bytes::Bytes;
 use palfrey_host::{plugin::ComponentStore, task::Digest};
 
 use crate::{
