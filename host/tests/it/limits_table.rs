@@ -97,17 +97,21 @@ fn flags_of_a_worker() -> BTreeMap<String, String> {
     let help =
         Command::new(env!("CARGO_BIN_EXE_palfrey")).args(["worker", "--help"]).env_clear().output().unwrap().stdout;
     let help = String::from_utf8(help).unwrap();
+    // Each with what is said of it, which goes on over lines.
     let mut flags: Vec<(String, String)> = Vec::new();
     for line in help.lines() {
         let line = line.trim_start();
         if let Some(flag) = line.strip_prefix("-q, ").unwrap_or(line).strip_prefix("--") {
-            flags.push((format!("--{}", flag.split(' ').next().unwrap()), "none".to_owned()));
-        }
-        if let (Some((_, said)), Some((_, default))) = (line.split_once("[default: "), flags.last_mut()) {
-            *default = said.split(']').next().unwrap().to_owned();
+            flags.push((format!("--{}", flag.split(' ').next().unwrap()), String::new()));
+        } else if let Some((_, said)) = flags.last_mut() {
+            *said += &format!("{line} ");
         }
     }
-    flags.into_iter().collect()
+    let default = |said: String| match said.split_once("[default: ") {
+        Some((_, value)) => value.split(']').next().unwrap().to_owned(),
+        None => "none".to_owned(),
+    };
+    flags.into_iter().map(|(name, said)| (name, default(said))).collect()
 }
 
 /// The limits of a call and of compiling, as `--limit` and `--compile-limit` name them.
