@@ -10,8 +10,8 @@ use wasmtime::{
     component::{Component, HasSelf, Linker},
 };
 
-use self::contract::{PluginPre, palfrey::plugin::context};
 pub(crate) use self::contract::exports::palfrey::plugin::operations::Packed;
+use self::contract::{PluginPre, palfrey::plugin::context};
 use crate::{
     contestant::{Contestant, Outcome},
     work::{Job, Work, weighted},
