@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use operations::burn;
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-    component::{Component, Linker},
+    component::{Component, HasSelf, Linker},
 };
 
-use self::contract::PluginPre;
 pub(crate) use self::contract::exports::palfrey::plugin::operations::Packed;
+use self::contract::{PluginPre, palfrey::plugin::context};
 use crate::{
     contestant::{Contestant, Outcome},
     work::{Job, Work, weighted},
@@ -25,11 +25,30 @@ mod contract {
 /// Elements of a call, where an element takes no time.
 const BATCH: u64 = 32_768;
 
+/// Nobody whom guests could ask or tell: they are never cancelled.
+struct Nobody;
+
+impl context::Host for Nobody {
+    fn cancelled(&mut self) -> bool {
+        false
+    }
+
+    fn attempt(&mut self) -> u32 {
+        0
+    }
+
+    fn progress(&mut self, _: u64, _: u64, _: String) {}
+
+    fn log(&mut self, _: context::Level, _: String, _: String) {}
+
+    fn panicked(&mut self, _: String, _: Option<String>) {}
+}
+
 /// Calls the component: a fresh instance for each batch, from the pool, on as many threads as there are slots. The machine code is
 /// that of Palfrey's workers. Nothing else is: no limits, no log, no system interface, and nobody who would stop a guest.
 pub(crate) struct Wasm {
     engine: Engine,
-    plugin: PluginPre<()>,
+    plugin: PluginPre<Nobody>,
 }
 
 impl Wasm {
@@ -38,7 +57,8 @@ impl Wasm {
             let engine = Engine::new(&settings())?;
             let component = Component::from_file(&engine, component)?;
             let mut linker = Linker::new(&engine);
-            // These operations call none of them.
+            context::add_to_linker::<_, HasSelf<Nobody>>(&mut linker, |nobody| nobody)?;
+            // The system's interface: these operations call none of it.
             linker.define_unknown_imports_as_traps(&component)?;
             component.initialize_copy_on_write_image()?;
             let plugin = PluginPre::new(linker.instantiate_pre(&component)?)?;
@@ -69,8 +89,8 @@ impl Wasm {
         call().map_err(plain)?.map_err(|failure| anyhow!("{failure:?}"))
     }
 
-    fn store(&self) -> Store<()> {
-        let mut store = Store::new(&self.engine, ());
+    fn store(&self) -> Store<Nobody> {
+        let mut store = Store::new(&self.engine, Nobody);
         // Never: nobody advances the epoch.
         store.set_epoch_deadline(1);
         store

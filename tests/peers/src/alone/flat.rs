@@ -16,12 +16,14 @@ const OPERATIONS: usize = 5;
 pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
     // Elements where something else is varied, and the most of them.
     let (usual, most) = if place.quick { (2_000_000, 2_000_000) } else { (10_000_000, 100_000_000) };
+    let jobs: &[u64] = if place.quick { &[100] } else { &[10, 100, 1000] };
     let repetitions = place.repetitions();
     let in_memory = place.in_memory(SLOTS, place.component()?).await?;
     let mut flat =
         Flat { rows: Vec::new(), usual, repetitions, reference: &in_memory, how: "in memory", keeps: "nothing" };
-    flat.vary_jobs(most).await?;
-    for slots in [1, 4, 16, 64] {
+    flat.vary_jobs(most, jobs).await?;
+    let slots: &[usize] = if place.quick { &[1, 16] } else { &[1, 4, 16, 64] };
+    for &slots in slots {
         let other = place.in_memory(slots, place.component()?).await?;
         flat.row(format!("{slots} slots"), &other, usual, 1).await?;
     }
@@ -37,7 +39,7 @@ pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
     let (over_amqp, _workers) = place.over_amqp(SLOTS).await?;
     let repetitions = place.repetitions();
     let mut flat = Flat { rows: Vec::new(), usual, repetitions, reference: &over_amqp, how: "RabbitMQ", keeps: ALL };
-    flat.vary_jobs(most).await?;
+    flat.vary_jobs(most, jobs).await?;
     rows.extend(flat.rows);
     Ok(rows)
 }
@@ -52,14 +54,14 @@ struct Flat<'a> {
 }
 
 impl Flat<'_> {
-    async fn vary_jobs(&mut self, most: u64) -> Result<()> {
+    async fn vary_jobs(&mut self, most: u64, jobs: &[u64]) -> Result<()> {
         let reference = self.reference;
         for elements in [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000] {
             if elements <= most {
                 self.row(format!("{elements} elements"), reference, elements, 1).await?;
             }
         }
-        for jobs in [10, 100, 1000] {
+        for &jobs in jobs {
             self.row(format!("{jobs} jobs at once"), reference, self.usual, jobs).await?;
         }
         Ok(())
