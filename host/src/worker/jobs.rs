@@ -96,6 +96,11 @@ impl Jobs {
         Self { state: Mutex::default(), remember }
     }
 
+    /// How long a terminated job is remembered, at the least.
+    pub(super) fn remembers(&self) -> Duration {
+        self.remember
+    }
+
     /// Begins a task of a job with its delivery, unless the job was terminated or the task is under way.
     pub(super) fn start(&self, job: &RoutingKey, task: TaskId, delivery: Box<dyn Acker>) -> Start<'_> {
         let mut state = self.state();
@@ -135,6 +140,12 @@ impl Jobs {
         let mut state = self.state();
         let running: HashSet<_> = state.running.keys().cloned().collect();
         state.terminated.retain(|job, at| running.contains(job) || now.duration_since(*at) < self.remember);
+    }
+
+    /// Whether a terminated job is remembered.
+    #[cfg(test)]
+    pub(super) fn remembers_end_of(&self, job: &RoutingKey) -> bool {
+        self.state().terminated.contains_key(job)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,6 @@
 //! The loop of a worker: it takes tasks until it is to end, and then finishes or hands back what is under way.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     FutureExt as _, StreamExt,
@@ -24,8 +24,15 @@ impl WorkerRuntime {
     /// # Errors
     /// If the broker cannot be reached or refuses at the start, or the connection is closed from this side.
     pub async fn main_loop(&self, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
+        self.serve(Processing::new(self.clone(), TERMINATED_FOR), shutdown).await
+    }
+
+    async fn serve(
+        &self,
+        processing: Arc<Processing>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), QueueError> {
         tokio::pin!(shutdown);
-        let processing = Processing::new(self.clone());
         let mut held = processing.holding.tasks();
         let opened = async {
             let prefetch = *held.borrow_and_update();
@@ -38,7 +45,7 @@ impl WorkerRuntime {
             opened = opened => opened?,
         };
         let mut subscribing = Fuse::terminated();
-        let mut reaper = tokio::time::interval(TERMINATED_FOR);
+        let mut reaper = tokio::time::interval(processing.jobs.remembers());
         let mut under_way = JoinSet::new();
         let mut control = Control::new(self, processing.clone());
         let drain = control.drain();
@@ -132,5 +139,32 @@ impl WorkerRuntime {
 fn check(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "processing a task panicked; it will be delivered again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{Config, Runtime, task::RoutingKey};
+
+    #[tokio::test]
+    async fn a_main_loop_forgets_jobs_that_were_terminated_long_ago() {
+        let runtime = Runtime::from_config(&Config { workers: 0, ..Config::default() }).await.unwrap();
+        let worker = runtime.worker_in_memory().unwrap();
+        let processing = Processing::new(worker.clone(), Duration::from_millis(20));
+        let (job, shutdown) = (RoutingKey::from("job"), CancellationToken::new());
+        processing.jobs.terminate(&job, Instant::now());
+        let main_loop = worker.serve(processing.clone(), shutdown.cancelled());
+        let forgotten = async {
+            while processing.jobs.remembers_end_of(&job) {
+                tokio::task::yield_now().await;
+            }
+            shutdown.cancel();
+        };
+        let both = futures::future::join(main_loop, forgotten);
+        let (ended, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("it is forgotten");
+        ended.unwrap();
     }
 }

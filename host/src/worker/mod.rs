@@ -99,20 +99,35 @@ const TERMINATED_FOR: Duration = Duration::from_secs(60);
 
 /// What every worker is told, and every orchestrator that has jobs.
 ///
-/// A [main loop](WorkerRuntime::main_loop) stops the job's running tasks within milliseconds and drops its queued ones. Jobs
-/// that fail or are dropped send it by themselves. This ends one by its ID, from anywhere:
+/// Programs and workers send it by themselves. To end a job from anywhere there is [`Runtime::cancel`](crate::Runtime::cancel).
+/// A [loop of one's own](self#a-loop-of-ones-own) may want to hear which jobs were terminated, as a
+/// [main loop](WorkerRuntime::main_loop) does:
 ///
 /// ```no_run
 /// # async fn example(worker: palfrey_host::WorkerRuntime, job: palfrey_host::task::RoutingKey) -> anyhow::Result<()> {
+/// use futures::StreamExt;
 /// use palfrey_host::worker::WorkerIpc;
+/// use tokio_util::sync::CancellationToken;
 ///
-/// worker.get_ipc_sender().await?.publish(&WorkerIpc::Terminate { routing_key: job }).await?;
+/// // What `execute` was given for the tasks of this job.
+/// let cancel = CancellationToken::new();
+/// let mut ipc = worker.get_ipc_receiver().await?;
+/// while let Some(message) = ipc.next().await {
+///     if matches!(message, WorkerIpc::Terminate { routing_key } if routing_key == job) {
+///         cancel.cancel();
+///     }
+/// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerIpc {
-    /// Nobody wants the results of this job any more.
+    /// Nobody wants the results of this job any more. Workers stop its running tasks within milliseconds, drop its queued
+    /// ones, and send no results for either. Jobs that fail, are dropped or cancelled send it when they have ended.
+    ///
+    /// It does not end a job that goes on: that hears nothing, and waits for the results. A directive sends such tasks again,
+    /// and has their results only when the workers have forgotten, after one or two minutes, that they were to drop them; a
+    /// [task channel](crate::Runtime::lease_coordinated_task_channel) has none.
     Terminate {
         /// The job.
         routing_key: RoutingKey,

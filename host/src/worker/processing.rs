@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Chain, Stages, TERMINATED_FOR, Times, Unavailable, WorkerRuntime,
+    Chain, Stages, Times, Unavailable, WorkerRuntime,
     holding::Holding,
     jobs::{Jobs, RunningTask, Start},
     last_operation, panicked,
@@ -87,9 +87,10 @@ pub(super) enum End {
 }
 
 impl Processing {
-    pub(super) fn new(worker: WorkerRuntime) -> Arc<Self> {
+    /// Nothing is under way. A terminated job is remembered for a while.
+    pub(super) fn new(worker: WorkerRuntime, remember: Duration) -> Arc<Self> {
         Arc::new(Self {
-            jobs: Jobs::new(TERMINATED_FOR),
+            jobs: Jobs::new(remember),
             bus: worker.tasks.spec().clone(),
             holding: Holding::new(worker.engine.slots(), worker.prefetch),
             worker,

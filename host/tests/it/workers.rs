@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use arith::{MultiplyBy, Sum};
+use arith::{Divide, MultiplyBy, Sum};
 use bytes::Bytes;
 use digest::Mine;
 use futures::{StreamExt, future::join_all};
@@ -15,6 +15,7 @@ use palfrey_host::{
     task::{AnyTask, AnyTaskResult, Apply, Cause, RoutingKey, TaskId, TaskOutcome, WorkerReport, wire::Message as _},
     worker::{ExecutionErr, ExecutionOk, WorkerIpc},
 };
+use palfrey_sdk::FatalStrategy;
 use text::{CharToString, Concat};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +97,38 @@ async fn every_worker_hears_what_is_told_to_all() {
     for receiver in receivers {
         assert_eq!(receiver.unwrap().next().await, Some(terminate.clone()));
     }
+}
+
+#[tokio::test]
+async fn a_loop_that_dispatches_a_fatal_failure_ends_the_job_and_tells_all_workers() {
+    let runtime = no_workers().await;
+    let [worker, other] = [(); 2].map(|()| runtime.worker_in_memory().unwrap());
+    let mut ipc = other.get_ipc_receiver().await.unwrap();
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<Divide, u8>().await.unwrap();
+    let divide = Task { routing_key: routing_key.clone(), metadata: 9, op: &Divide, input: (7, 0) };
+    sender.publish(&divide).await.unwrap();
+    let (task, acker) = worker.get_task_receiver().await.unwrap().next().await.unwrap();
+    let (outcome, execution) = worker.execute(&task, &CancellationToken::new()).await;
+    // A map comes with what was finished before the element at which it ends: nothing, here.
+    let TaskOutcome::Executed { mut failed, .. } = outcome else { panic!("{outcome:?}") };
+    let err = failed.pop().expect("nobody can do that").error;
+    worker.dispatch_fatal(ExecutionErr { task: &task, err, execution }).await.unwrap();
+    acker.ack().await.unwrap();
+    // Nobody has looked at the result yet who could have told them.
+    let heard = tokio::time::timeout(Duration::from_secs(20), ipc.next()).await.expect("all workers are told");
+    assert_eq!(heard, Some(WorkerIpc::Terminate { routing_key }));
+
+    let (result, acker) = results.next().await.unwrap();
+    let failed = result.unwrap_err();
+    assert_eq!(failed.metadata, Some(9));
+    let JobError::Execution(failure) = &failed.error else { panic!("{failed}") };
+    assert_eq!(failure.cause, Cause::Fatal { strategy: FatalStrategy::Terminate });
+    assert_eq!(
+        (failure.operation.to_string().as_str(), failure.message.as_str()),
+        ("arith/divide", "7 cannot be divided by zero")
+    );
+    acker.ack().await.unwrap();
+    assert!(results.next().await.is_none());
 }
 
 #[tokio::test]
