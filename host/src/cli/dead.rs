@@ -32,12 +32,14 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List them, the oldest first
+    #[command(after_help = "Example:\n  palfrey dead list --json")]
     List {
         /// As JSON, for machines
         #[arg(long)]
         json: bool,
     },
     /// Show all that is known of some
+    #[command(after_help = "Example:\n  palfrey dead show 4c1d")]
     Show {
         /// Names as listed, or their beginnings
         #[arg(required = true, value_name = "NAME")]
@@ -47,6 +49,7 @@ enum Action {
         json: bool,
     },
     /// Execute some again, exactly as they were
+    #[command(after_help = "Examples:\n  palfrey dead requeue 4c1d\n  palfrey dead requeue --all")]
     Requeue {
         /// Names as listed, or their beginnings
         #[arg(required_unless_present = "all", value_name = "NAME")]
@@ -56,6 +59,7 @@ enum Action {
         all: bool,
     },
     /// Remove some for good, or with `--yes` all of them
+    #[command(after_help = "Examples:\n  palfrey dead drop 4c1d\n  palfrey dead drop --yes")]
     Drop {
         /// Names as listed, or their beginnings
         #[arg(required_unless_present = "yes", value_name = "NAME")]

@@ -22,6 +22,17 @@ Exit codes:
   5  refused: the component or the state of the registry does not allow it
   130, 143  ended at once by a second SIGINT or SIGTERM";
 
+/// The exit codes of failures, as [`HELP`] explains them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Code {
+    Internal = 1,
+    Usage = 2,
+    CannotConnect = 3,
+    NotFound = 4,
+    Refused = 5,
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -110,27 +121,27 @@ pub(super) enum Failure {
 
 impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
-        /// See [`HELP`].
-        const INTERNAL: u8 = 1;
-        const USAGE: u8 = 2;
-        const CANNOT_CONNECT: u8 = 3;
-        const NOT_FOUND: u8 = 4;
-        const REFUSED: u8 = 5;
-        ExitCode::from(match self {
-            Self::Internal(_) | Self::Queue(_) => INTERNAL,
+        ExitCode::from(self.code() as u8)
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Internal(_) | Self::Queue(_) => Code::Internal,
             Self::InMemory
             | Self::Setup(_)
             | Self::Listen { .. }
             | Self::Key { .. }
             | Self::Password(_)
-            | Self::GrantNotAsked(_) => USAGE,
-            Self::Write { .. } => INTERNAL,
-            Self::Connect(_) => CANNOT_CONNECT,
-            Self::File { .. } | Self::NotFound(_) => NOT_FOUND,
-            Self::Component { .. } | Self::Exists { .. } | Self::Signature { .. } | Self::Untrusted { .. } => REFUSED,
+            | Self::GrantNotAsked(_) => Code::Usage,
+            Self::Write { .. } => Code::Internal,
+            Self::Connect(_) => Code::CannotConnect,
+            Self::File { .. } | Self::NotFound(_) => Code::NotFound,
+            Self::Component { .. } | Self::Exists { .. } | Self::Signature { .. } | Self::Untrusted { .. } => {
+                Code::Refused
+            }
             Self::Refused(refusal) => match refusal {
                 Refusal::UnknownPlugin { .. } | Refusal::NoSuchVersion { .. } | Refusal::NeverDeployed { .. } => {
-                    NOT_FOUND
+                    Code::NotFound
                 }
                 Refusal::VersionTaken { .. }
                 | Refusal::NotDeployed { .. }
@@ -138,9 +149,9 @@ impl Failure {
                 | Refusal::Overtaken { .. }
                 | Refusal::NotGranted { .. }
                 | Refusal::SignatureTooLarge(_)
-                | Refusal::Name(_) => REFUSED,
+                | Refusal::Name(_) => Code::Refused,
             },
-        })
+        }
     }
 }
 
@@ -211,5 +222,38 @@ impl From<RegistryError> for Failure {
             RegistryError::Refused(refusal) => Self::Refused(refusal),
             error @ (RegistryError::NotReadBack | RegistryError::Load(_)) => Self::Internal(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the help says of the code, and a failure that has it.
+    fn check(code: Code) {
+        let (failure, words) = match code {
+            Code::Internal => (Failure::Internal(anyhow::anyhow!("a mistake")), "an internal error"),
+            Code::Usage => (Failure::InMemory, "the arguments or the environment are wrong"),
+            Code::CannotConnect => {
+                (ConnectError::Queue(QueueError::Closed).into(), "the broker cannot be reached, or refuses")
+            }
+            Code::NotFound => {
+                (CommandError::NoAnswer { what: "job", name: "4c1d".to_owned() }.into(), "there is no such")
+            }
+            Code::Refused => (Failure::Exists { path: "palfrey.key".into() }, "refused"),
+        };
+        assert_eq!(failure.code(), code, "{failure}");
+        let line = format!("\n  {}  {words}", code as u8);
+        assert!(HELP.contains(&line), "{line}");
+    }
+
+    #[test]
+    fn the_help_explains_every_exit_code_and_no_other() {
+        let codes = [Code::Internal, Code::Usage, Code::CannotConnect, Code::NotFound, Code::Refused];
+        codes.into_iter().for_each(check);
+        let explained = HELP.lines().skip(1).map(|line| line.trim().split("  ").next().unwrap_or_default());
+        assert_eq!(explained.collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5", "130, 143"]);
+        // Whoever adds a code sees that it belongs above.
+        assert_eq!(codes.map(|code| code as u8), [1, 2, 3, 4, 5]);
     }
 }

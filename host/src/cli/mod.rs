@@ -32,7 +32,8 @@ use output::LogFormat;
 
 /// Runs a distributed task system whose workers never have to be rebuilt
 #[derive(Debug, Parser)]
-#[command(name = "palfrey", version, arg_required_else_help = true, after_help = failure::HELP)]
+#[command(name = "palfrey", version, arg_required_else_help = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", failure::HELP))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,6 +49,12 @@ struct Cli {
     #[arg(long, short, global = true, conflicts_with = "log", help_heading = "Output")]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  palfrey worker                # takes tasks from the broker; on as many machines as you like
+  palfrey deploy arith.wasm     # to the running workers
+  palfrey workers               # who is there, and how busy";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -176,12 +183,28 @@ mod tests {
         assert_eq!(cli.config.runtime, palfrey_host::config::Transport::Amqp);
     }
 
+    /// A command by all of its name, and those below it.
+    fn with_subcommands(name: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
+        let below = command.get_subcommands();
+        let below = below.flat_map(|it| with_subcommands(&format!("{name} {}", it.get_name()), it));
+        // Without a width no example is broken into lines.
+        std::iter::once((name.to_owned(), command.clone().term_width(0))).chain(below).collect()
+    }
+
     #[test]
-    fn every_command_has_an_example() {
-        for subcommand in command().get_subcommands() {
-            let help = subcommand.clone().render_help().to_string();
-            let example = format!("palfrey {}", subcommand.get_name());
-            assert!(help.contains("Example") && help.contains(&format!("  {example}")), "{example}: {help}");
+    fn every_command_has_an_example_and_takes_it() {
+        for (name, mut command) in with_subcommands("palfrey", &command()) {
+            let help = command.render_help().to_string();
+            let (_, examples) = help.split_once("\nExample").unwrap_or_else(|| panic!("{name}: {help}"));
+            let examples: Vec<_> =
+                examples.lines().map(str::trim).filter(|line| line.starts_with("palfrey ")).collect();
+            let own = |line: &&str| line.split(' ').take(name.split(' ').count()).eq(name.split(' '));
+            assert!(examples.iter().any(own), "{name}: {help}");
+            for example in examples {
+                let words = example.split_whitespace().take_while(|word| !word.starts_with(['#', '<', '>', '|']));
+                let parsed = self::command().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+            }
         }
     }
 }

@@ -124,12 +124,12 @@ pub(super) fn duration(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string().replace(' ', "")
 }
 
-/// A size for people.
 /// Names of capabilities: `clocks, env:LANG`.
 pub(super) fn names(capabilities: &BTreeSet<Capability>) -> String {
     capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// A size for people.
 pub(super) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
 }

@@ -31,7 +31,12 @@ impl Palfrey {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        let output = self.command(arguments).output().unwrap();
+        // Nobody here is a terminal.
+        for printed in [&output.stdout, &output.stderr] {
+            assert!(!printed.contains(&b'\x1b'), "{arguments:?}: {}", String::from_utf8_lossy(printed));
+        }
+        output
     }
 
     /// Runs what succeeds, and returns what it printed.
@@ -172,12 +177,16 @@ struct Worker {
     log: BufReader<ChildStderr>,
 }
 
+/// What workers warn of that execute everything.
+const NO_TRUST: &str = "executing every plugin that is deployed";
+
 impl Worker {
     fn start(palfrey: &Palfrey) -> Self {
         let mut command = palfrey.command(&["worker", "--slots", "1", "--log-format", "json"]);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap());
         let mut worker = Self { process, log };
+        worker.logs(NO_TRUST);
         worker.logs("taking tasks");
         worker
     }
@@ -195,8 +204,7 @@ impl Worker {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        signal(self.process.id(), name);
     }
 
     fn exit_code(mut self) -> Option<i32> {
@@ -204,6 +212,10 @@ impl Worker {
         drop(self.log);
         self.process.wait().unwrap().code()
     }
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap().success());
 }
 
 #[test]
@@ -244,8 +256,16 @@ fn an_operator_deploys_to_a_running_worker_and_changes_their_mind() {
     assert!(events.is_sorted() && events[0].is_some(), "{sheet}");
     assert!(history.contains("ada@engine"), "{sheet}");
 
-    worker.signal("TERM");
+    let quiet = palfrey.command(&["worker", "--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while palfrey.prints(&["workers"]).lines().count() < 3 {}
+    for process in [worker.process.id(), quiet.id()] {
+        signal(process, "TERM");
+    }
     assert_eq!(worker.exit_code(), Some(0));
+    let quiet = quiet.wait_with_output().unwrap();
+    assert!(quiet.status.success());
+    let [printed, said] = [quiet.stdout, quiet.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!((printed.as_str(), said.as_str()), ("", ""));
     let wrong = node.uri().replace("palfrey:palfrey@", "palfrey:s3cret@");
     palfrey.fails(&["plugins", "--amqp-uri", &wrong], 3, "refused user `palfrey`: check the name and the password");
     let wrong = node.uri().replace("%2f", "elsewhere");
