@@ -377,7 +377,9 @@ impl fmt::Debug for AmqpUri {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use std::{ffi::OsStr, process::Command};
+
+    use clap::{CommandFactory as _, Parser};
 
     use super::*;
 
@@ -426,6 +428,42 @@ mod tests {
     fn the_default_is_what_the_flags_default_to() {
         let parsed = Program::parse_from(["program"]).config;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn every_flag_is_an_environment_variable_by_its_name() {
+        let arguments = Program::command();
+        let flags = arguments.get_arguments().filter_map(|argument| Some((argument.get_long()?, argument.get_env())));
+        for (flag, variable) in flags {
+            let expected = match flag {
+                // Several of them are one value.
+                "limit" => "PALFREY_LIMITS".to_owned(),
+                flag => format!("PALFREY_{}", flag.to_uppercase().replace('-', "_")),
+            };
+            assert_eq!(variable, Some(expected.as_ref()), "--{flag}");
+        }
+    }
+
+    /// For the test below, which calls it in processes of their own.
+    #[test]
+    fn print_the_default() {
+        println!("\nthe default is {:?}", Config::default());
+    }
+
+    #[test]
+    fn the_default_is_the_same_whatever_the_environment_says() {
+        let of = |variables: &[(&OsStr, &str)]| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "config::tests::print_the_default", "--nocapture"]);
+            let output = command.env_clear().envs(variables.iter().copied()).output().unwrap();
+            let output = String::from_utf8(output.stdout).unwrap();
+            let default = output.lines().find(|line| line.starts_with("the default is"));
+            default.unwrap_or_else(|| panic!("{output}")).to_owned()
+        };
+        let arguments = Program::command();
+        let set: Vec<_> = arguments.get_arguments().filter_map(|it| Some((it.get_env()?, "7"))).collect();
+        assert!(set.len() > 10, "{set:?}");
+        assert_eq!(of(&set), of(&[]));
     }
 
     #[test]
