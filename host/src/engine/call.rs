@@ -13,7 +13,7 @@ use super::{
     Plugin,
     bindings::{exports::palfrey::plugin::operations as guest, palfrey::plugin::types as wit},
     context::ProgressSink,
-    error::Stopped,
+    error::{Stopped, size_beside},
     grants::Grants,
     instance::{Answer, Request},
     journal::cut,
@@ -340,7 +340,7 @@ impl Refusal {
         let (cause, message) = match self {
             Self::TooLarge { size, limit } => (
                 Cause::OutputTooLarge { limit },
-                format!("it has {}; `output` is the limit to raise", bytesize::ByteSize(size as u64)),
+                format!("it has {}; `output` is the limit to raise", size_beside(size as u64, limit)),
             ),
             Self::Contract(message) => (Cause::Contract, message),
         };

@@ -63,7 +63,7 @@ pub enum LoadError {
     /// Larger than components may be.
     #[error(
         "the component has {}, and at most {} are allowed: strip it, or raise the limit `component` of the compiler",
-        ByteSize(*size), ByteSize(*limit)
+        size_beside(*size, *limit), size_beside(*limit, *size)
     )]
     TooLarge {
         /// Its bytes.
@@ -240,7 +240,7 @@ pub(super) enum Interruption {
     Cancelled,
     #[error("it did not return; `time` is the limit to raise")]
     Deadline { limit: Duration },
-    #[error("it wanted {} in all; `memory` is the limit to raise", ByteSize(*wanted))]
+    #[error("it wanted {} in all; `memory` is the limit to raise", size_beside(*wanted, *limit))]
     Memory { wanted: u64, limit: u64 },
     #[error("it wanted a table of {wanted} elements, and {limit} are allowed; `table` is the limit to raise")]
     Table { wanted: u64, limit: u64 },
@@ -260,10 +260,31 @@ impl Interruption {
     }
 }
 
+/// A size as it is shown beside another one, from which it differs: to the byte if both would read alike.
+pub(super) fn size_beside(size: u64, other: u64) -> String {
+    let text = ByteSize(size).to_string();
+    if text == ByteSize(other).to_string() { format!("{size} bytes") } else { text }
+}
+
 /// Names for a sentence.
 fn list(names: &[String]) -> String {
     match names {
         [] => "nothing".to_owned(),
         names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_differ_read_differently() {
+        let message = |size| LoadError::TooLarge { size, limit: 64 << 20 }.to_string();
+        assert!(message(80 << 20).starts_with("the component has 80.0 MiB, and at most 64.0 MiB are allowed"));
+        let one_more = message((64 << 20) + 1);
+        assert!(one_more.contains("has 67108865 bytes, and at most 67108864 bytes are allowed"), "{one_more}");
+        let memory = Interruption::Memory { wanted: (1 << 30) + 1, limit: 1 << 30 }.to_string();
+        assert!(memory.starts_with("it wanted 1073741825 bytes in all"), "{memory}");
     }
 }

@@ -239,8 +239,10 @@ impl fmt::Display for Cause {
                 write!(f, "output larger than the limit of {}", bytesize::ByteSize(*limit))
             }
             Self::Cancelled => f.write_str("cancelled"),
-            Self::BadInput { config: true, .. } => f.write_str("the config does not decode"),
-            Self::BadInput { config: false, .. } => f.write_str("the input does not decode"),
+            Self::BadInput { config, position } => {
+                write!(f, "the {} does not decode", if *config { "config" } else { "input" })?;
+                position.map_or(Ok(()), |position| write!(f, ", from byte {position} on"))
+            }
             Self::Unsupported => f.write_str("not supported by the plugin"),
             Self::Contract => f.write_str("the plugin broke the contract"),
             Self::PluginUnavailable => f.write_str("the worker does not have the plugin"),

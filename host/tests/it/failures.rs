@@ -158,10 +158,12 @@ async fn a_job_that_waits_for_its_plugin_warns_after_two_seconds() {
 }
 
 #[tokio::test]
-async fn a_config_that_does_not_decode_says_so() {
+async fn a_config_and_an_input_that_do_not_decode_say_so() {
     let runtime = two_workers().await;
     let error = runtime.call("arith/multiply-by", &[0xff][..], vec![1]).await.unwrap_err().to_string();
     assert!(error.starts_with("arith/multiply-by") && error.contains("the config does not decode"), "{error}");
+    let error = runtime.call("arith/multiply-by", &[3][..], vec![1, 7]).await.unwrap_err().to_string();
+    assert!(error.contains("the input does not decode, from byte 1 on"), "{error}");
 }
 
 #[tokio::test]

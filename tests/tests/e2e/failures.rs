@@ -43,6 +43,8 @@ async fn every_kind_of_failure_arrives_typed_and_the_worker_goes_on() {
     assert!(matches!(&panicked.cause, Cause::Panic { location: Some(place) } if place.contains(".rs:")), "{panicked}");
     assert!(panicked.message.contains("by intent"), "{panicked}");
     assert_eq!(guest("spin").await.cause, Cause::Deadline { limit: Duration::from_millis(50) });
+    assert_eq!(guest("allocate").await.cause, Cause::Memory { limit: 32 << 20 });
+    assert_eq!(guest("recurse").await.cause, Cause::Trap);
 
     let pairs = (0..100_u64).map(|number| (number, u64::from(number != 42)));
     let quotients = IndexedStream::from(pairs).map(&Divide).run(&runtime).await.unwrap();
@@ -60,7 +62,7 @@ async fn every_kind_of_failure_arrives_typed_and_the_worker_goes_on() {
     assert!(matches!(execution(&config).cause, Cause::BadInput { config: true, .. }), "{config}");
     let input = soon(runtime.call("arith/multiply-by", vec![3], vec![1, 7])).await.unwrap_err();
     assert!(matches!(execution(&input).cause, Cause::BadInput { config: false, position: Some(1) }), "{input}");
-    assert!(input.to_string().contains("the input does not decode"), "{input}");
+    assert!(input.to_string().contains("the input does not decode, from byte 1 on"), "{input}");
 
     assert_eq!(soon(Literal::new(21).map(&MultiplyBy(2)).run(&runtime)).await.unwrap(), 42);
     assert!(worker.is_running());

@@ -97,7 +97,7 @@ fn an_output_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
         }
     };
     size_of(limit, "");
-    size_of(limit + 1, "it has 1.0 MiB; `output` is the limit to raise");
+    size_of(limit + 1, "it has 1048577 bytes; `output` is the limit to raise");
     // Far too much is not even copied.
     size_of(100 << 20, "it is larger than 1.0 MiB; `output` is the limit to raise");
 }
