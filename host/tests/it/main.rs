@@ -7,6 +7,7 @@ mod contrary;
 mod directives;
 mod engine;
 mod failures;
+mod foreign;
 mod grants;
 mod late;
 mod limits_table;

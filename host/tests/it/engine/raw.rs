@@ -75,13 +75,7 @@ impl Raw {
             words(result),
             words(ends),
         );
-        let mut module = wat::parse_str(module).unwrap();
-        let mut resolve = wit_parser::Resolve::default();
-        let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).unwrap();
-        let world = resolve.select_world(&[package], Some("plugin")).unwrap();
-        let encoding = wit_component::StringEncoding::UTF8;
-        wit_component::embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();
-        wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+        crate::foreign::component(&module)
     }
 }
 
