@@ -73,6 +73,9 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
     })
 }
 
+/// The most needs of an operation that the contract allows.
+const MAX_NEEDS: usize = 16;
+
 /// What `#[palfrey(…)]` says.
 #[derive(Default)]
 struct Attributes {
@@ -92,7 +95,13 @@ impl Attributes {
                     let needs = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
                     needs.iter().try_for_each(check_need)?;
                     parsed.needs.extend(needs);
-                    return Ok(());
+                    return match parsed.needs.get(MAX_NEEDS) {
+                        Some(need) => {
+                            let message = format!("an operation has at most {MAX_NEEDS} needs: split it");
+                            Err(syn::Error::new(need.span(), message))
+                        }
+                        None => Ok(()),
+                    };
                 }
                 let slot = if meta.path.is_ident("name") {
                     &mut parsed.name
