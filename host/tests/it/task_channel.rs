@@ -10,12 +10,12 @@ use palfrey_host::{
     queue::{QueueKind, QueueSpec},
     runtime::Task,
     task::{AnyTaskResult, Cause, Packed, TaskId, TaskOutcome, WorkerReport},
-    worker::WorkerIpc,
+    worker::{ExecutionOk, WorkerIpc},
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
 use speaker::Stubborn;
 
-use crate::{no_workers, runtime, two_workers};
+use crate::{log::Log, no_workers, runtime, two_workers};
 
 #[tokio::test]
 async fn results_come_back_with_their_metadata_and_the_stream_ends() {
@@ -130,6 +130,41 @@ async fn a_failure_to_be_ignored_comes_out_and_the_stream_goes_on() {
     assert_eq!(outputs, [0, 2]);
     let exhausted = Cause::RetriesExhausted { attempts: 3, strategy: FatalStrategy::Ignore };
     assert_eq!(failures, [(Some(3), exhausted)]);
+}
+
+#[tokio::test]
+async fn a_stream_without_results_warns_once_what_it_waits_for_and_anew_after_a_result() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let warnings = || {
+        let lines = log.lines().into_iter().filter(|line| line["level"] == "WARN");
+        lines.map(|line| line["fields"]["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let runtime = no_workers().await;
+    let (routing_key, sender, mut results) = runtime.lease_coordinated_task_channel::<FibAt, ()>().await.unwrap();
+    // Longer than the two seconds after which it warns, and shorter than twice that.
+    const PATIENCE: Duration = Duration::from_millis(2500);
+    assert!(tokio::time::timeout(PATIENCE, results.next()).await.is_err());
+    assert_eq!(warnings(), [""; 0], "nothing was sent");
+
+    let task = Task { routing_key, metadata: (), op: &FibAt, input: 7 };
+    sender.publish(&task).await.unwrap();
+    assert!(tokio::time::timeout(PATIENCE, results.next()).await.is_err());
+    let warned = warnings();
+    let [warning] = &warned[..] else { panic!("{warned:?}") };
+    assert!(warning.contains("no result for 2s: no worker takes tasks from `default` (1 are sent)"), "{warning}");
+
+    let worker = runtime.worker_in_memory().unwrap();
+    let mut tasks = worker.get_task_receiver().await.unwrap();
+    let (first, acker) = tasks.next().await.unwrap();
+    let (outputs, failed) = (Packed::single(first.inputs.get(0).unwrap()), Vec::new());
+    worker.dispatch_ok(ExecutionOk { task: &first, outputs, failed, execution: Duration::ZERO }).await.unwrap();
+    acker.ack().await.unwrap();
+    results.next().await.unwrap().1.ack().await.unwrap();
+    sender.publish(&task).await.unwrap();
+    assert!(tokio::time::timeout(PATIENCE, results.next()).await.is_err());
+    assert_eq!(warnings().len(), 2, "{:?}", warnings());
 }
 
 #[tokio::test]
