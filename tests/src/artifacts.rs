@@ -39,12 +39,12 @@ pub(crate) fn library_file(name: &str) -> PathBuf {
     built(profile().join(format!("examples/lib{name}.so")), "cargo build -p palfrey-tests --examples")
 }
 
-/// An example of the host, by its name.
+/// An example of a package, by its name.
 ///
 /// # Panics
 /// If it was not built, with the command that does.
 pub fn example_file(example: &str) -> PathBuf {
-    built(profile().join("examples").join(example), "cargo build -p palfrey-host --examples")
+    built(profile().join("examples").join(example), "cargo build --workspace --examples")
 }
 
 /// A component, by the name of its package.
