@@ -1,10 +1,14 @@
 //! `cargo xtask test`: all checks and tests, in one build that the demo shares.
 //!
 //! A step that fails does not keep the others from running; all that failed is listed at the end. The features and the
-//! profile are the same in every step, because each other combination would be one more build of all dependencies.
+//! profile are the same in every step, because each other combination would be one more build of all dependencies. What has a
+//! little build of its own all the same: the interleavings and the peers, workspaces of their own in folders of their own (the
+//! peers are checked only), and the cases that must not compile, for which the SDK is checked alone.
 
 mod report;
 mod tally;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -24,11 +28,26 @@ pub(crate) const EXAMPLES: &str = "\
 Example:
   cargo xtask test
 
-It needs RabbitMQ, and installs it where it may (as root on Debian). It uses cargo-nextest and cargo-deny if they are
-installed: `cargo install --locked cargo-nextest cargo-deny`.";
+It needs the target wasm32-wasip2, RabbitMQ and minisign, and installs them where it may: the first by rustup, the others by
+apt-get as root. It uses cargo-nextest and cargo-deny if they are installed: `cargo install --locked cargo-nextest cargo-deny`.";
 
 /// What an author of programs must not be made to build by the types of operations.
 const NOT_IN_SDK: [&str; 3] = ["wasmtime", "tokio", "lapin"];
+
+/// A workspace beside the one that everything else is in, with a target folder of its own.
+struct Apart {
+    manifest: &'static str,
+    folder: &'static str,
+}
+
+impl Apart {
+    fn target(&self, workspace: &Workspace) -> PathBuf {
+        workspace.target().join(self.folder)
+    }
+}
+
+const INTERLEAVINGS: Apart = Apart { manifest: "tests/interleavings/Cargo.toml", folder: "interleavings" };
+const APART: [Apart; 2] = [INTERLEAVINGS, Apart { manifest: "tests/peers/Cargo.toml", folder: "peers" }];
 
 /// A check or a test failed, and the report, which ends with the number of them, has said so.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +62,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let uri = node.uri();
 
     let mut suite = Suite::default();
-    suite.step("format", || workspace.cargo(["fmt", "--all", "--check"]).run())?;
+    suite.step("format", || {
+        workspace.cargo(["fmt", "--all", "--check"]).run()?;
+        let check = |apart: &Apart| workspace.cargo(["fmt", "--all", "--check", "--manifest-path", apart.manifest]);
+        APART.iter().try_for_each(|apart| check(apart).run())
+    })?;
     suite.step("light SDK", || check_sdk(workspace))?;
     let components = suite.step("components", || plugins::compile(workspace))?;
     suite
@@ -51,6 +74,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     suite.step("clippy, components", || {
         let clippy = workspace.cargo(["clippy", "--release", "--target", WASM]);
         clippy.args(workspace.component_arguments()).args(["--", "-D", "warnings"]).run()
+    })?;
+    suite.step("clippy, other workspaces", || {
+        APART.iter().try_for_each(|apart| {
+            let clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--manifest-path", apart.manifest]);
+            clippy.args(["--target-dir".into(), apart.target(workspace)]).args(["--", "-D", "warnings"]).run()
+        })
     })?;
     // Tests run the programs too, and a runner builds only what it thinks they need.
     let programs =
@@ -62,9 +91,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
-    let target = workspace.target().join("interleavings").display().to_string();
-    let manifest = "tests/interleavings/Cargo.toml";
-    let interleavings = workspace.cargo(["test", "--manifest-path", manifest, "--target-dir", &target]);
+    let interleavings = workspace.cargo(["test", "--manifest-path", INTERLEAVINGS.manifest]);
+    let interleavings = interleavings.args(["--target-dir".into(), INTERLEAVINGS.target(workspace)]);
     suite.tests("interleavings", Runner::Cargo, interleavings)?;
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
     suite.tests("doc tests", Runner::Cargo, doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
