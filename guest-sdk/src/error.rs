@@ -17,6 +17,16 @@ pub type Result<T, E = OperationError> = std::result::Result<T, E>;
 /// How often, and after which pause, a transient failure is tried again.
 ///
 /// `max_retries` counts the executions after the first one.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_sdk::{RetryStrategy, TransientError};
+///
+/// fn not_yet(page: &str) -> TransientError {
+///     let retry = RetryStrategy::After { max_retries: 5, duration: Duration::from_secs(1) };
+///     TransientError::msg(format!("{page} is not there yet")).with_retry(retry)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RetryStrategy {
     /// The failure is final at once.

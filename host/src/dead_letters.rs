@@ -55,6 +55,16 @@ pub struct DeadLetters {
 }
 
 /// A message that could not be processed.
+///
+/// ```
+/// use palfrey_host::{dead_letters::DeadLetter, task::OperationId};
+///
+/// /// The operation that it ends with, if it is a task.
+/// fn operation(letter: &DeadLetter) -> Option<&OperationId> {
+///     let task = letter.task.as_ref().ok()?;
+///     task.stages.last().map(|stage| &stage.operation)
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     /// The beginning of the digest of its bytes: letters with the same bytes have the same name.
@@ -89,6 +99,17 @@ pub struct Found {
 }
 
 /// Which letters.
+///
+/// ```
+/// use palfrey_host::dead_letters::{DeadLetter, Selection};
+///
+/// /// Those that are no tasks, which nobody can ever execute.
+/// fn garbage(letters: &[DeadLetter]) -> Selection {
+///     let garbage = letters.iter().filter(|letter| letter.task.is_err());
+///     Selection::Named(garbage.map(|letter| letter.name.clone()).collect())
+/// }
+/// assert_eq!(garbage(&[]), Selection::Named(vec![]));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// All.
@@ -98,6 +119,18 @@ pub enum Selection {
 }
 
 /// Why nothing was done with the letters.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// use palfrey_host::{Runtime, dead_letters::{DeadLetterError, Selection}};
+///
+/// let runtime = Runtime::in_memory().await?;
+/// let letters = runtime.dead_letters().requeue(&Selection::Named(vec!["4c1d".to_owned()])).await;
+/// assert!(matches!(letters, Err(DeadLetterError::Unknown { name, .. }) if name == "4c1d"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeadLetterError {

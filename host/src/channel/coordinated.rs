@@ -123,8 +123,11 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
     /// Gives the task its number, records it, and sends it. The returned future waits for the broker's confirm; it can be
     /// awaited together with others. The task is recorded when this returns, not when the future is first polled.
     ///
+    /// A task that could not be sent is not waited for.
+    ///
+    /// # Errors
     /// The future ends with [`QueueError::Closed`] if the sender was closed, and otherwise as
-    /// [`Publisher::publish`](crate::queue::Publisher::publish). A task that could not be sent is not waited for.
+    /// [`Publisher::publish`](crate::queue::Publisher::publish).
     pub fn publish(&self, task: AnyTask, tag: T) -> impl Future<Output = Result<(), QueueError>> + Send + 'static {
         let sent = self.open.then(|| self.outlet.publish(task, tag));
         async move { sent.ok_or(QueueError::Closed)?.await }

@@ -66,7 +66,8 @@ impl JobOptions {
         self
     }
 
-    /// The most tasks that are sent and not yet answered. By default four times the slots of the workers, and 64 at least.
+    /// The most tasks that are sent and not yet answered. By default four for each slot of the workers, more while tasks take less
+    /// than some milliseconds, and 16 at least.
     pub fn in_flight(mut self, tasks: NonZeroUsize) -> Self {
         self.in_flight = Some(tasks);
         self

@@ -9,6 +9,16 @@ use super::trust::trusted_comment;
 use crate::secret::{ExposeSecret as _, SecretString};
 
 /// A new pair of keys, as files hold them.
+///
+/// ```
+/// use palfrey_host::plugin::NewKey;
+///
+/// let key = NewKey::generate(None)?;
+/// assert!(key.public.starts_with("untrusted comment: "));
+/// // The secret one is shown by nothing that prints.
+/// assert!(!format!("{key:?}").contains("secret key"));
+/// # Ok::<(), palfrey_host::plugin::KeyError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct NewKey {
     /// The key's ID, as minisign prints it.

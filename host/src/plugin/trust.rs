@@ -43,6 +43,15 @@ struct TrustedKey {
 }
 
 /// Why a component is not executed.
+///
+/// ```
+/// use palfrey_host::plugin::Untrusted;
+///
+/// /// Whether somebody may have changed the bytes, rather than forgotten to sign them.
+/// fn is_alarming(refused: &Untrusted) -> bool {
+///     !matches!(refused, Untrusted::Unsigned { .. } | Untrusted::UnknownKey { .. })
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     /// Nobody signed it.

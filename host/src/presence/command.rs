@@ -4,6 +4,17 @@ use super::PATIENCE;
 use crate::{plugin::Suggestions, queue::QueueError};
 
 /// Why a command was not carried out.
+///
+/// ```
+/// use palfrey_host::{Runtime, presence::CommandError};
+///
+/// async fn end(job: &str, runtime: &Runtime) -> Result<(), CommandError> {
+///     match runtime.cancel(job).await {
+///         Err(CommandError::Unknown { .. }) => Ok(()), // It has ended already.
+///         other => other.map(drop),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {

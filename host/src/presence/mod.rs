@@ -35,6 +35,15 @@ pub const QUIET: Duration = Duration::from_millis(500);
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A worker, as it describes itself.
+///
+/// ```
+/// use palfrey_host::presence::WorkerStatus;
+///
+/// /// Whether it could do more.
+/// fn is_idle(worker: &WorkerStatus) -> bool {
+///     !worker.draining && worker.waiting == 0 && worker.executing() < worker.slots
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// Its identity, as in results and logs.
@@ -69,6 +78,14 @@ impl WorkerStatus {
 }
 
 /// A plugin that a worker has loaded.
+///
+/// ```
+/// use palfrey_host::presence::WorkerStatus;
+///
+/// fn has(worker: &WorkerStatus, plugin: &str) -> bool {
+///     worker.plugins.iter().any(|loaded| loaded.name == plugin)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedPlugin {
     /// Its name.
@@ -80,6 +97,15 @@ pub struct LoadedPlugin {
 }
 
 /// A job, as its orchestrator describes it.
+///
+/// ```
+/// use palfrey_host::presence::JobStatus;
+///
+/// fn line(job: &JobStatus) -> String {
+///     let total = job.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
+///     format!("{}: {} of {total}, {} tasks wait for a slot", job.id, job.done, job.queued())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     /// The job.
@@ -137,6 +163,19 @@ impl JobStatus {
 }
 
 /// Everybody who answered.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// use palfrey_host::{Runtime, presence::Survey};
+///
+/// let runtime = Runtime::in_memory().await?;
+/// # while runtime.task_channel().status().await?.consumers == 0 { tokio::task::yield_now().await }
+/// let Survey { workers, jobs, silent } = runtime.survey().await?;
+/// assert_eq!((workers.len(), jobs.len(), silent), (1, 0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
     /// Workers, by identity.
@@ -148,7 +187,13 @@ pub struct Survey {
     pub silent: u64,
 }
 
-/// What is answered to whoever asks.
+/// What is answered to whoever asks. A message like any other:
+///
+/// ```
+/// use palfrey_host::{presence::Answer, task::wire::Message};
+///
+/// assert_eq!(Answer::decode(Answer::Accepted.encode()), Ok(Answer::Accepted));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// By a worker.

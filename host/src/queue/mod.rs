@@ -54,6 +54,16 @@ pub enum QueueKind {
 }
 
 /// A queue by name and kind.
+///
+/// ```
+/// use palfrey_host::queue::{QueueKind, QueueSpec};
+///
+/// // The tasks of a bus called `night`, and where they go when they may be what killed their workers.
+/// let bus = QueueSpec::new("night", QueueKind::Tasks);
+/// assert_eq!(bus.suspects().unwrap().name, "night.suspects");
+/// // What is read by whoever declared it needs nothing beside it.
+/// assert_eq!(QueueSpec::new("mine", QueueKind::Lease).suspects(), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueueSpec {
     /// Unique on the broker, whatever the kind.
@@ -123,6 +133,14 @@ const SUSPECTS_SUFFIX: &str = ".suspects";
 const LATER_SUFFIX: &str = ".later";
 
 /// What is asked of the broker for each message.
+///
+/// ```
+/// use palfrey_host::{Config, queue::Durability};
+///
+/// // For results that are computed again in no time, should the broker lose them.
+/// let config = Config { durability: Durability::Transient, ..Config::default() };
+/// assert_eq!(Durability::default(), Durability::Confirmed);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Durability {
     /// Messages are written to disk, and publishing waits until the broker has confirmed that it keeps the message.
@@ -215,6 +233,18 @@ pub enum Condition {
 }
 
 /// One queue, as a [`Connection`] hands it out.
+///
+/// ```
+/// use palfrey_host::queue::{QueueError, QueueHandle};
+///
+/// /// Looks at the next message, and gives it back.
+/// async fn peek(queue: &dyn QueueHandle) -> Result<Option<usize>, QueueError> {
+///     let Some(delivery) = queue.take().await? else { return Ok(None) };
+///     let size = delivery.payload.len();
+///     delivery.acker.nack().await?;
+///     Ok(Some(size))
+/// }
+/// ```
 #[async_trait]
 pub trait QueueHandle: Send + Sync + fmt::Debug {
     /// Its name and kind.
@@ -272,6 +302,16 @@ pub struct QueueStatus {
 }
 
 /// Appends messages to one queue.
+///
+/// ```
+/// use futures::future::try_join_all;
+/// use palfrey_host::queue::{Publisher, QueueError};
+///
+/// /// All of them are on their way before the first one is confirmed.
+/// async fn send(lines: &[&'static str], publisher: &dyn Publisher) -> Result<(), QueueError> {
+///     try_join_all(lines.iter().map(|&line| publisher.publish(line.into()))).await.map(drop)
+/// }
+/// ```
 #[async_trait]
 pub trait Publisher: Send + Sync + fmt::Debug {
     /// Hands a message to the queue and waits until the broker has confirmed that it keeps it. While the connection is
@@ -402,6 +442,16 @@ impl Acker for NothingToSettle {
 
 /// What can go wrong between a process and its broker. A connection that is lost is not among it: what is under way waits for
 /// the next one.
+///
+/// ```
+/// use palfrey_host::queue::QueueError;
+///
+/// /// Whether starting again later may help.
+/// fn is_worth_another_try(error: &QueueError) -> bool {
+///     matches!(error, QueueError::Unreachable { .. } | QueueError::Refused(_))
+/// }
+/// assert!(!is_worth_another_try(&QueueError::TooLarge { size: 200 << 20, limit: 128 << 20 }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// Nobody answers there.

@@ -11,6 +11,21 @@ use super::load::LoadAverage;
 use crate::{presence::Process, task::RoutingKey};
 
 /// How far a worker is.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// use palfrey_host::{Config, Runtime, worker::Phase};
+///
+/// let runtime = Runtime::from_config(&Config { workers: 0, ..Config::default() }).await?;
+/// let worker = runtime.worker_in_memory().expect("it is in memory");
+/// let mut phase = worker.phase();
+/// assert_eq!(*phase.borrow(), Phase::Starting);
+/// tokio::spawn(async move { worker.main_loop(std::future::pending()).await });
+/// phase.wait_for(|phase| *phase == Phase::Taking).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// It does not take tasks yet.

@@ -14,6 +14,14 @@ pub const HANGS: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// How a worker is, and why. Each check has a name, and a problem if it fails.
+///
+/// ```
+/// use palfrey_host::worker::Health;
+///
+/// let health = Health::connecting();
+/// assert!(health.is_alive() && !health.is_ready());
+/// assert_eq!(health.checks().collect::<Vec<_>>(), [("broker", Some("connecting"))]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     hangs: bool,

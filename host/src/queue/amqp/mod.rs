@@ -52,6 +52,14 @@ use super::{
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How to use the broker. `Default` is what most programs want.
+///
+/// ```
+/// use palfrey_host::queue::amqp::{AmqpOptions, TlsFiles};
+///
+/// // The broker lists the connections under this name, and has a certificate of the house.
+/// let tls = TlsFiles { ca: Some("/etc/house/ca.pem".into()), ..TlsFiles::default() };
+/// let options = AmqpOptions { name: "nightly report".to_owned(), tls, ..AmqpOptions::default() };
+/// ```
 #[derive(Debug, Clone)]
 pub struct AmqpOptions {
     /// What is asked for each message. Dead letters, and messages of a [`Log`](QueueKind::Log), are always confirmed.

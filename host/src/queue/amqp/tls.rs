@@ -15,6 +15,13 @@ use rustls::{
 use crate::queue::QueueError;
 
 /// Files in PEM for a connection by `amqps`. All of them are optional.
+///
+/// ```
+/// use palfrey_host::{Config, queue::amqp::TlsFiles};
+///
+/// let config = Config { amqp_ca: Some("ca.pem".into()), ..Config::default() };
+/// assert_eq!(config.amqp_options().tls, TlsFiles { ca: Some("ca.pem".into()), ..TlsFiles::default() });
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificates of the authorities that may vouch for the broker. Nobody else's are accepted then. Default: those that
