@@ -27,11 +27,7 @@ impl WorkerRuntime {
         self.serve(Processing::new(self.clone(), TERMINATED_FOR), shutdown).await
     }
 
-    async fn serve(
-        &self,
-        processing: Arc<Processing>,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), QueueError> {
+    async fn serve(&self, processing: Arc<Processing>, shutdown: impl Future<Output = ()>) -> Result<(), QueueError> {
         tokio::pin!(shutdown);
         let mut held = processing.holding.tasks();
         let opened = async {
