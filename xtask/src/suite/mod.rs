@@ -2,13 +2,11 @@
 //!
 //! A step that fails does not keep the others from running; all that failed is listed at the end. The features and the
 //! profile are the same in every step, because each other combination would be one more build of all dependencies. What has a
-//! little build of its own all the same: the interleavings and the peers, workspaces of their own in folders of their own (the
-//! peers are checked only), and the cases that must not compile, for which the SDK is checked alone.
+//! little build of its own all the same: the interleavings, a workspace of their own, and the cases that must not compile, for
+//! which the SDK is checked alone.
 
 mod report;
 mod tally;
-
-use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -34,20 +32,9 @@ apt-get as root. It uses cargo-nextest and cargo-deny if they are installed: `ca
 /// What an author of programs must not be made to build by the types of operations.
 const NOT_IN_SDK: [&str; 3] = ["wasmtime", "tokio", "lapin"];
 
-/// A workspace beside the one that everything else is in, with a target folder of its own.
-struct Apart {
-    manifest: &'static str,
-    folder: &'static str,
-}
-
-impl Apart {
-    fn target(&self, workspace: &Workspace) -> PathBuf {
-        workspace.target().join(self.folder)
-    }
-}
-
-const INTERLEAVINGS: Apart = Apart { manifest: "tests/interleavings/Cargo.toml", folder: "interleavings" };
-const APART: [Apart; 2] = [INTERLEAVINGS, Apart { manifest: "tests/peers/Cargo.toml", folder: "peers" }];
+// Workspaces beside the one that everything else is in.
+const INTERLEAVINGS: &str = "tests/interleavings/Cargo.toml";
+const PEERS: &str = "tests/peers/Cargo.toml";
 
 /// A check or a test failed, and the report, which ends with the number of them, has said so.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +51,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut suite = Suite::default();
     suite.step("format", || {
         workspace.cargo(["fmt", "--all", "--check"]).run()?;
-        let check = |apart: &Apart| workspace.cargo(["fmt", "--all", "--check", "--manifest-path", apart.manifest]);
-        APART.iter().try_for_each(|apart| check(apart).run())
+        let check = |manifest| workspace.cargo(["fmt", "--all", "--check", "--manifest-path", manifest]);
+        [INTERLEAVINGS, PEERS].into_iter().try_for_each(|manifest| check(manifest).run())
     })?;
     suite.step("light SDK", || check_sdk(workspace))?;
     let components = suite.step("components", || plugins::compile(workspace))?;
@@ -75,12 +62,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let clippy = workspace.cargo(["clippy", "--release", "--target", WASM]);
         clippy.args(workspace.component_arguments()).args(["--", "-D", "warnings"]).run()
     })?;
-    suite.step("clippy, other workspaces", || {
-        APART.iter().try_for_each(|apart| {
-            let clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--manifest-path", apart.manifest]);
-            clippy.args(["--target-dir".into(), apart.target(workspace)]).args(["--", "-D", "warnings"]).run()
-        })
+    let interleavings = workspace.target().join("interleavings").display().to_string();
+    suite.step("clippy, interleavings", || {
+        let clippy = workspace.cargo(["clippy", "--all-targets", "--manifest-path", INTERLEAVINGS]);
+        clippy.args(["--target-dir", &interleavings]).args(["--", "-D", "warnings"]).run()
     })?;
+    suite.leave_out("clippy, peers", "it would be one more check of all dependencies; `cargo xtask bench` builds them");
     // Tests run the programs too, and a runner builds only what it thinks they need.
     let programs =
         suite.step("programs", || workspace.cargo(["build", "--workspace", "--bins", "--examples"]).run())?;
@@ -91,8 +78,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
-    let interleavings = workspace.cargo(["test", "--manifest-path", INTERLEAVINGS.manifest]);
-    let interleavings = interleavings.args(["--target-dir".into(), INTERLEAVINGS.target(workspace)]);
+    let interleavings = workspace.cargo(["test", "--manifest-path", INTERLEAVINGS, "--target-dir", &interleavings]);
     suite.tests("interleavings", Runner::Cargo, interleavings)?;
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
     suite.tests("doc tests", Runner::Cargo, doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;
