@@ -510,6 +510,9 @@ pub enum QueueError {
     /// The broker does not take the message, because the queue is full.
     #[error("queue `{0}` does not take more messages")]
     Refused(String),
+    /// This user may not send there.
+    #[error("this user may not send to `{0}`: the broker's permissions decide that")]
+    Forbidden(String),
     /// The message is larger than the broker takes.
     #[error("the message has {size} bytes, and the broker takes {limit} at the most: send smaller batches or elements")]
     TooLarge {

@@ -84,6 +84,8 @@ pub(super) enum End {
     HandBack,
     /// Its job is gone.
     Unwanted,
+    /// This worker may not send its result, and others most likely neither.
+    Unanswerable(String),
 }
 
 impl Processing {
@@ -128,6 +130,15 @@ impl Processing {
             End::HandBack => hand_back(running).await,
             End::Done => acknowledge(running).await,
             End::Unwanted => self.drop_job(&task.routing_key, running).await,
+            End::Unanswerable(reason) => self.set_aside(running, &reason).await,
+        }
+    }
+
+    /// Nobody executes it again, and nobody can be told.
+    pub(super) async fn set_aside(&self, running: RunningTask<'_>, reason: &str) {
+        tracing::warn!(reason, "a task has nowhere to send its result; it goes to the dead-letter queue");
+        if let Some(dead) = self.bus.dead_letters() {
+            move_to(running.end(), &dead, reason).await;
         }
     }
 
@@ -295,6 +306,7 @@ impl Processing {
                     End::Done
                 }
                 Err(QueueError::NoSuchQueue(_)) => End::Unwanted,
+                Err(error @ QueueError::Forbidden(_)) => End::Unanswerable(error.to_string()),
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "could not send a result; the task goes back");
                     End::HandBack

@@ -124,6 +124,7 @@ impl Processing {
                 End::HandBack => move_to(running.end(), suspects, "its worker ended in order").await,
                 End::Done => acknowledge(running).await,
                 End::Unwanted => self.drop_job(&task.routing_key, running).await,
+                End::Unanswerable(reason) => self.set_aside(running, &reason).await,
             }
         }
         .instrument(span)

@@ -4,6 +4,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use arith::FibAt;
+use bytes::Bytes;
 use digest::Mine;
 use futures::{StreamExt, TryStreamExt};
 use lapin::{
@@ -23,7 +24,7 @@ use palfrey_host::{
         amqp::{Amqp, AmqpOptions},
     },
     runtime::Task,
-    task::{AnyTaskResult, Cause, TaskOutcome},
+    task::{AnyTask, AnyTaskResult, Cause, TaskOutcome, wire::Message as _},
     worker::WorkerIpc,
 };
 use palfrey_rabbitmq::Node;
@@ -128,8 +129,11 @@ async fn tasks_are_executed_set_apart_and_handed_on(
         let runtime = runtime.clone();
         async move { runtime.call("arith/fib-at", &[][..], vec![10]).await }
     });
+    let mut task = Bytes::new();
     for _ in 0..3 {
-        soon(tasks.next()).await.unwrap().acker.nack().await.unwrap();
+        let delivery = soon(tasks.next()).await.unwrap();
+        task = delivery.payload;
+        delivery.acker.nack().await.unwrap();
     }
     drop(tasks);
     let process = worker.worker(&["--slots", "1", "--prefetch", "4", "--drain-timeout", "1s"]).await;
@@ -173,6 +177,14 @@ async fn tasks_are_executed_set_apart_and_handed_on(
     soon(async { while dead.status().await.unwrap().messages < 2 {} }).await;
     administrator.done(&["dead", "drop", "--yes"]).await;
     assert_eq!(administrator.done(&["dead", "list"]).await, "there are no dead letters\n");
+
+    // A task that wants its result where a worker may not send takes no other's result with it.
+    let misled = AnyTask { routing_key: "palfrey.registry".into(), ..AnyTask::decode(task).unwrap() };
+    soon(async { queue.publisher().await.unwrap().publish(misled.encode()).await }).await.unwrap();
+    assert_eq!(soon(runtime.call("arith/fib-at", &[][..], vec![10])).await.unwrap()[..], [55]);
+    soon(async { while dead.status().await.unwrap().messages < 1 {} }).await;
+    assert!(administrator.done(&["dead", "list"]).await.contains("may not send to `palfrey.registry`"));
+    administrator.done(&["dead", "drop", "--yes"]).await;
     process
 }
 

@@ -241,6 +241,16 @@ pub(super) fn size_limit(error: &lapin::Error) -> Option<usize> {
     limit.trim().parse().ok()
 }
 
+/// Where this user may not send, if the error says that a message was for there. RabbitMQ closes the channel then.
+pub(super) fn forbidden_topic(error: &lapin::Error) -> Option<&str> {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
+    if refusal.get_id() != ACCESS_REFUSED {
+        return None;
+    }
+    let (_, topic) = refusal.get_message().as_str().split_once("topic '")?;
+    topic.split_once("' in exchange").map(|(topic, _)| topic)
+}
+
 /// Whether the error should pass, and may not.
 fn is_doubtful(error: &lapin::Error) -> bool {
     let is_about_a_replica = || match error.kind() {

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{Span, debug, trace, warn};
 
 use super::{
-    link::{Link, Verdict, size_limit},
+    link::{Link, Verdict, forbidden_topic, size_limit},
     topology,
 };
 use crate::{
@@ -305,6 +305,18 @@ impl Driver {
             for (_, message) in refused {
                 let size = message.payload.len();
                 message.tell(Err(QueueError::TooLarge { size, limit }));
+            }
+            // The others were only beside it.
+            if is_about_one_of_these {
+                return;
+            }
+        }
+        if let Some(topic) = forbidden_topic(error) {
+            let here = |message: &Outgoing| message.routing_key.as_str() == topic;
+            let refused: Vec<_> = self.unconfirmed.extract_if(.., |_, message| here(message)).collect();
+            let is_about_one_of_these = !refused.is_empty();
+            for (_, message) in refused {
+                message.tell(Err(QueueError::Forbidden(topic.to_owned())));
             }
             // The others were only beside it.
             if is_about_one_of_these {
