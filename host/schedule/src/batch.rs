@@ -44,7 +44,7 @@ const FIRST: Duration = Duration::from_micros(1500);
 
 /// They have no more elements than this, and so much of the output that a batch may have.
 const FIRST_ELEMENTS: usize = 1024;
-const FIRST_OUTPUT: usize = MAX_OUTPUT / 16;
+const FIRST_OUTPUT: usize = 512 << 10;
 
 /// What an element takes, as it was measured. Another job of the same stages [begins](BatchRule::beginning_at) with it.
 #[derive(Debug, Clone, Copy, PartialEq)]

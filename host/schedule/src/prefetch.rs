@@ -25,7 +25,7 @@ const SURE: usize = 16;
 ///
 /// What one worker holds no other can execute. So it is two for each slot, as long as they take some milliseconds, and no more
 /// than fill ten milliseconds where they take less: otherwise slots would wait for the broker between two tasks. Where tasks take half
-/// a second, or one has waited for so long, it is one for each slot: others may have a slot for the next one, which may be short.
+/// a second it is one for each slot: others may have a slot for the next one, which may be short.
 /// The number doubles slowly and falls at once, by half or more.
 ///
 /// ```
@@ -82,18 +82,6 @@ impl Prefetch {
         std::mem::replace(&mut self.tasks, tasks) != tasks
     }
 
-    /// A task has waited for half a second and no slot was free. Returns whether the number of tasks has changed.
-    pub fn is_blocked(&mut self) -> bool {
-        self.quick = 0;
-        // The mean hears of the tasks under execution when they end.
-        std::mem::replace(&mut self.tasks, self.slots) != self.slots
-    }
-
-    /// How long a task may wait for a slot until that [says something](Self::is_blocked).
-    pub fn patience() -> Duration {
-        LONG
-    }
-
     fn wanted(&self, mean: f64) -> usize {
         if mean >= LONG.as_secs_f64() {
             return self.slots;
@@ -134,14 +122,6 @@ mod tests {
         // The mean forgets what was long, and then they are held again.
         (0..1000).for_each(|_| _ = prefetch.observe(Duration::from_millis(25)));
         assert_eq!(prefetch.tasks(), 8);
-    }
-
-    #[test]
-    fn a_task_that_waits_in_vain_lets_others_have_the_rest_and_that_once() {
-        let mut prefetch = Prefetch::new(4);
-        assert!(prefetch.is_blocked());
-        assert_eq!(prefetch.tasks(), 4);
-        assert!(!prefetch.is_blocked(), "nothing is left to be given away");
     }
 
     #[test]

@@ -276,6 +276,9 @@ pub(super) fn trusted_comment(plugin: &str, version: &Version) -> String {
     format!("{PLUGIN}{plugin} {VERSION}{version}")
 }
 
+/// Characters of a name or a version in a signature that an error shows.
+const MAX_SHOWN: usize = 64;
+
 const PLUGIN: &str = "plugin:";
 const VERSION: &str = "version:";
 
@@ -304,8 +307,16 @@ impl Claim<'_> {
         if signed_plugin == self.plugin && signed_version == self.version.to_string() {
             return Ok(());
         }
-        let (signed_plugin, signed_version) = (signed_plugin.to_owned(), signed_version.to_owned());
+        let (signed_plugin, signed_version) = (shown(signed_plugin), shown(signed_version));
         Err(Untrusted::OtherName { signed_plugin, signed_version, plugin, version })
+    }
+}
+
+/// The beginning of a word that may be as long as somebody likes.
+fn shown(word: &str) -> String {
+    match word.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &word[..end]),
+        None => word.to_owned(),
     }
 }
 

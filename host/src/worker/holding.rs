@@ -35,36 +35,18 @@ impl Holding {
         let Some(rule) = &self.rule else { return };
         let mut rule = rule.lock().unwrap_or_else(PoisonError::into_inner);
         if rule.observe(execution) {
-            self.hold(&rule);
+            let tasks = saturated(rule.tasks());
+            let before = self.tasks.send_replace(tasks);
+            tracing::debug!(before, tasks, "holding another number of tasks");
+            if tasks < before {
+                self.surplus.notify_waiters();
+            }
         }
     }
 
-    fn hold(&self, rule: &Prefetch) {
-        let tasks = saturated(rule.tasks());
-        let before = self.tasks.send_replace(tasks);
-        tracing::debug!(before, tasks, "holding another number of tasks");
-        if tasks < before {
-            self.surplus.notify_waiters();
-        }
-    }
-
-    /// Waits until the tasks that have not begun are better off elsewhere. To be awaited by each of them.
+    /// Waits until the tasks that have not begun are better off elsewhere.
     pub(super) async fn surplus(&self) {
-        let surplus = self.surplus.notified();
-        tokio::pin!(surplus);
-        if tokio::time::timeout(Prefetch::patience(), surplus.as_mut()).await.is_ok() {
-            return;
-        }
-        self.has_waited();
-        surplus.await;
-    }
-
-    fn has_waited(&self) {
-        let Some(rule) = &self.rule else { return };
-        let mut rule = rule.lock().unwrap_or_else(PoisonError::into_inner);
-        if rule.is_blocked() {
-            self.hold(&rule);
-        }
+        self.surplus.notified().await;
     }
 }
 

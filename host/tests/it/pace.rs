@@ -15,7 +15,7 @@ use palfrey_host::{
 use palfrey_sdk::Blob;
 use tokio_util::sync::CancellationToken;
 
-use crate::{fixed, runtime};
+use crate::runtime;
 
 /// A worker of two slots that takes what it likes, and says that an element takes some time.
 struct Hand {
@@ -117,30 +117,4 @@ async fn tasks_of_a_short_job_come_next_although_a_long_one_has_begun_before() {
         () = scenario => {}
         _ = long.into_values_sorted() => panic!("most of its tasks have no result"),
     }
-}
-
-#[tokio::test]
-async fn a_task_does_not_wait_behind_a_long_one_while_another_worker_has_nothing_to_do() {
-    let config = Config { workers: 1, slots: NonZeroUsize::new(1), ..Config::default() };
-    let runtime = runtime(config, &["arith", "digest"]).await;
-    let hopeless = Mine { bits: 60 };
-    let blocks = vec![Blob::from(vec![1])];
-    let mut endless = IndexedStream::from(blocks).map(&hopeless).run(&runtime).await.unwrap();
-    assert!(futures::poll!(endless.next()).is_pending());
-    while runtime.workers().await.unwrap().iter().all(|worker| worker.executing() == 0) {}
-    let twice = MultiplyBy(2);
-    let short = IndexedStream::from([20, 21_u64]).options(fixed(1)).map(&twice).run(&runtime).await.unwrap();
-    let scenario = async {
-        // The only worker there is takes the first one, and cannot begin with it. There is no room for the other one.
-        while runtime.task_channel().status().await.unwrap().messages == 0 {
-            tokio::task::yield_now().await;
-        }
-        let mut other = Hand::of(&runtime, Duration::ZERO).await;
-        for _ in 0..2 {
-            let task = other.take().await;
-            other.answer(task).await;
-        }
-    };
-    let (values, ()) = future::join(short.into_values_sorted(), scenario).await;
-    assert_eq!(values.unwrap(), [40, 42]);
 }

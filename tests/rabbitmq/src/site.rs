@@ -6,9 +6,13 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{NodeError, install::Install};
+
+/// Of `erl_call`, by this process.
+static CALLS: AtomicU32 = AtomicU32::new(0);
 
 const USER: &str = "palfrey";
 const PASSWORD: &str = "palfrey";
@@ -68,7 +72,9 @@ impl Site {
         let mut command = Command::new(&self.install.erl_call);
         self.environment(&mut command);
         let address = format!("127.0.0.1:{}", self.ports.distribution);
-        command.args(["-address", &address, "-fetch_stdout", "-e"]);
+        // The node takes two callers of one name for the same, and refuses the second.
+        let caller = format!("caller{}x{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
+        command.args(["-address", &address, "-h", &caller, "-fetch_stdout", "-e"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(NodeError::io("run erl_call"))?;
         if let Some(mut input) = child.stdin.take() {

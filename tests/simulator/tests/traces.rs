@@ -49,7 +49,17 @@ fn traces(seconds: f64) -> Vec<(String, Vec<f64>)> {
     // Sizes of source files whose words were counted, at 20 MB/s.
     let files = include_str!("../traces/source-files.txt").lines().map(|size| size.parse::<f64>().unwrap() / 20e6);
     traces.push(("words of files".to_owned(), files.collect()));
+    traces.extend(recorded());
     traces
+}
+
+/// What elements of real operations took, one by one, in nanoseconds. The program `record` of the tests has measured them.
+fn recorded() -> [(String, Vec<f64>); 2] {
+    [
+        ("mine, recorded", include_str!("../traces/mine.txt")),
+        ("words of files, recorded", include_str!("../traces/words.txt")),
+    ]
+    .map(|(name, lines)| (name.to_owned(), lines.lines().map(|line| line.parse::<f64>().unwrap() / 1e9).collect()))
 }
 
 /// Where a single element takes an eighth of an even share, the bound is not one that a schedule without foresight reaches.
