@@ -16,7 +16,7 @@ use palfrey_host::{
 };
 
 /// Numbers that limit nothing.
-const NO_LIMITS: [&str; 31] = [
+const NO_LIMITS: [&str; 26] = [
     // Codes and layouts that others read.
     "task/wire.rs VERSION",
     "task/wire.rs PREFIX",
@@ -25,11 +25,6 @@ const NO_LIMITS: [&str; 31] = [
     "queue/amqp/link.rs ACCESS_REFUSED",
     "queue/amqp/link.rs NOT_FOUND",
     "queue/amqp/link.rs PRECONDITION_FAILED",
-    "cli/failure.rs INTERNAL",
-    "cli/failure.rs USAGE",
-    "cli/failure.rs CANNOT_CONNECT",
-    "cli/failure.rs NOT_FOUND",
-    "cli/failure.rs REFUSED",
     // Clocks that a guest sees.
     "engine/wasi/clock.rs STEP",
     "engine/wasi/clock.rs START",

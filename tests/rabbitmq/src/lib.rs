@@ -128,7 +128,7 @@ impl Resource {
     fn more_than_there_is(self) -> &'static str {
         match self {
             Self::Memory => "vm_memory_monitor:set_vm_memory_high_watermark(0.0001)",
-            Self::Disk => "rabbit_disk_monitor:set_disk_free_limit(\"1000TB\")",
+            Self::Disk => "rabbit_disk_monitor:set_disk_free_limit(\"100000GB\")",
         }
     }
 

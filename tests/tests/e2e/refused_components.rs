@@ -68,7 +68,7 @@ async fn a_file_that_is_no_plugin_is_refused_with_what_is_wrong_and_what_to_do()
     }
     // Sparse: it takes no room.
     File::create(folder.path().join("a giant")).unwrap().set_len((64 << 20) + 1).unwrap();
-    refused("a giant", 5, &["64.0 MiB", "at most 64.0 MiB are allowed", "strip it"]).await;
+    refused("a giant", 5, &["67108865 bytes", "at most 67108864 bytes are allowed", "strip it"]).await;
     refused("no file", 4, &["cannot read", "No such file"]).await;
 
     // A good one does not get through in bad company.

@@ -59,6 +59,7 @@ async fn a_job_whose_program_is_gone_ends_on_the_workers() {
     sender.publish(&task).await.unwrap();
     worker.log().until(&["nobody waits for the results of this job any more"]).await;
     drop((sender, results));
-    assert_eq!(soon(IndexedStream::from(1..=10_u64).fold(&Sum).run(&runtime)).await.unwrap(), 55);
+    let other = world.runtime().await;
+    assert_eq!(soon(IndexedStream::from(1..=10_u64).fold(&Sum).run(&other)).await.unwrap(), 55);
     assert_eq!(bus.status().await.unwrap().messages, 0);
 }

@@ -64,7 +64,7 @@ async fn queue_others(scene: &Scene, cast: &mut Cast, up_to: u64, among: usize) 
 async fn ended_everywhere(cast: &Cast, workers: usize, job: &str, number: u64, others: u64) {
     let workers = &cast.workers[..workers];
     for worker in workers {
-        worker.process.log().until(&["a job was terminated", job, "stopped=1"]).await;
+        worker.process.log().until(&["a job was terminated", job, "stopped="]).await;
     }
     cast.exact.reaches(others).await;
     for worker in workers {

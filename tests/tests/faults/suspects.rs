@@ -47,6 +47,8 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
     let connection = scene.world().connection().await;
     let bus = QueueSpec::new("default", QueueKind::Tasks);
     let dead = connection.declare(&bus.dead_letters().unwrap()).await.unwrap();
+    // Its job is told first.
+    soon(async { while dead.status().await.unwrap().messages < 1 {} }).await;
     assert_eq!(soon(dead.status()).await.unwrap().messages, 1, "it alone");
     let letter = soon(dead.take()).await.unwrap().unwrap();
     let task = AnyTask::decode(letter.payload.clone()).unwrap();

@@ -238,7 +238,7 @@ async fn messages_are_confirmed_whenever_their_queue_is_deleted_and_made_again()
     let (connection, tasks) = world.declare(Tasks).await;
     let (other, _) = world.declare(Tasks).await;
     let publisher = tasks.publisher().await?;
-    for _ in 0..10 {
+    for _ in 0..3 {
         let publishing = (0..256).map(|_| {
             let publisher = publisher.clone();
             tokio::spawn(async move { publisher.publish("a".into()).await })

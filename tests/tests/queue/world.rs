@@ -68,7 +68,7 @@ impl World {
 
 /// Fails instead of waiting for ever.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("within half a minute")
+    tokio::time::timeout(Duration::from_secs(120), future).await.expect("within two minutes")
 }
 
 /// The next delivery.
