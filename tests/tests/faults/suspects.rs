@@ -8,20 +8,20 @@ use palfrey_host::{
     task::{AnyTask, Cause, wire::Message as _},
 };
 use palfrey_rabbitmq::NodeOptions;
-use palfrey_tests::{Log, Scene, soon};
+use palfrey_tests::{Log, Remote, Scene, soon};
 use probe_1::Stamp;
 
 use crate::{Cast, job_of, patient};
 
-/// Starts a worker again whenever it dies, until something is done. Returns the logs of all.
-async fn kept_up<T>(scene: &Scene, failpoints: &str, work: impl Future<Output = T>) -> (T, Vec<Log>) {
+/// Starts a worker again whenever it dies, until something is done. Returns the last one, and the logs of all.
+async fn kept_up<T>(scene: &Scene, failpoints: &str, work: impl Future<Output = T>) -> (T, Remote, Vec<Log>) {
     let mut logs = Vec::new();
     tokio::pin!(work);
     loop {
         let mut worker = scene.start_worker(&["--slots", "2"], failpoints).await;
         logs.push(worker.process.log().clone());
         tokio::select! {
-            done = &mut work => return (done, logs),
+            done = &mut work => return (done, worker, logs),
             code = worker.process.ended() => assert_eq!(code, 128 + 6, "it died at the failpoint"),
         }
     }
@@ -35,7 +35,7 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
     let unlucky = scene.program().await;
     let multiply = MultiplyBy(2);
     let poison = Literal::new(21).map(&multiply).run(&unlucky.runtime);
-    let (outcome, logs) = kept_up(&scene, "during-execution/arith/multiply-by=abort", soon(poison)).await;
+    let (outcome, last, logs) = kept_up(&scene, "during-execution/arith/multiply-by=abort", soon(poison)).await;
     let error = outcome.unwrap_err();
     let failure = error.execution().unwrap_or_else(|| panic!("{error}"));
     assert_eq!(failure.cause, Cause::Poison { attempts: 3 });
@@ -50,6 +50,7 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
     // Its job is told first.
     soon(async { while dead.status().await.unwrap().messages < 1 {} }).await;
     assert_eq!(soon(dead.status()).await.unwrap().messages, 1, "it alone");
+    drop(last);
     let letter = soon(dead.take()).await.unwrap().unwrap();
     let task = AnyTask::decode(letter.payload.clone()).unwrap();
     assert_eq!(task.stages[0].operation.to_string(), "arith/multiply-by");

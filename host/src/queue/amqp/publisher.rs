@@ -14,33 +14,20 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{FieldTable, ShortString},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
-use tracing::{Span, debug, trace, warn};
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
 use super::{
     link::{Link, Verdict, forbidden_topic, size_limit},
     topology,
 };
-use crate::{
-    TIMES, micros,
-    queue::{Condition, Durability, MAX_MESSAGE, QueueError},
-};
+use crate::queue::{Durability, MAX_MESSAGE, QueueError};
 
 /// Messages on their way to the broker, or to its disk, at a time. Quorum queues need some hundreds to be quick.
 const WINDOW: usize = 1024;
 
 /// The pause before a message is sent again to a queue that exists and does not take it yet.
 const OPENING: Duration = Duration::from_millis(50);
-
-/// How long a channel may confirm nothing of what was sent on it, until that is sent again on another one. Doubled each time,
-/// until a confirm comes.
-///
-/// RabbitMQ's channels count the messages that they hand to a quorum queue. When the queue is deleted and made again in the same
-/// moment, a channel counts on with the new one, which then waits for ever for the numbers before.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes messages for one exchange. Clones share its channel; when the last one is dropped, the task behind it ends.
 #[derive(Debug, Clone)]
@@ -56,8 +43,6 @@ struct Outgoing {
     routing_key: ShortString,
     payload: Bytes,
     headers: Option<FieldTable>,
-    /// Whose message it is.
-    span: Span,
     done: oneshot::Sender<Result<(), QueueError>>,
 }
 
@@ -74,8 +59,7 @@ impl Outbox {
         let (messages, incoming) = mpsc::channel(WINDOW);
         let again = messages.downgrade();
         let unconfirmed = BTreeMap::new();
-        let driver =
-            Driver { link, asking, exchange, durability, incoming, again, next_id: 0, unconfirmed, patience: PATIENCE };
+        let driver = Driver { link, asking, exchange, durability, incoming, again, next_id: 0, unconfirmed };
         tokio::spawn(driver.run());
         Self { messages }
     }
@@ -92,8 +76,7 @@ impl Outbox {
             return Err(QueueError::TooLarge { size: payload.len(), limit: MAX_MESSAGE });
         }
         let (done, outcome) = oneshot::channel();
-        let span = Span::current();
-        let message = Outgoing { queue, routing_key, payload, headers, span, done };
+        let message = Outgoing { queue, routing_key, payload, headers, done };
         self.messages.send(message).await.map_err(|_| QueueError::Closed)?;
         outcome.await.unwrap_or(Err(QueueError::Closed))
     }
@@ -115,7 +98,6 @@ struct Driver {
     next_id: MessageId,
     /// In the order in which they were sent. They outlive the channel, and are sent again on the next one.
     unconfirmed: BTreeMap<MessageId, Outgoing>,
-    patience: Duration,
 }
 
 impl Driver {
@@ -152,24 +134,17 @@ impl Driver {
         }
     }
 
-    /// Sends until the channel breaks, and returns why; or until it confirms nothing any more, or nobody is left who sends.
+    /// Sends until the channel breaks, and returns why; or until nobody is left who sends.
     async fn drive(&mut self, channel: &Channel) -> Option<lapin::Error> {
         let mut confirms = Confirms::new();
         let mut returned = HashSet::new();
         for (&id, message) in &self.unconfirmed {
             confirms.push(self.send(channel, id, message));
         }
-        // The last confirm, or since when there is something to be confirmed.
-        let mut heard = Instant::now();
-        let silent = tokio::time::sleep_until(heard + self.patience);
-        tokio::pin!(silent);
-        let mut all_sent = false;
-        while !(all_sent && confirms.is_empty()) {
+        loop {
             tokio::select! {
                 biased;
                 Some(first) = confirms.next() => {
-                    heard = Instant::now();
-                    self.patience = PATIENCE;
                     let mut batch = vec![first];
                     while let Some(Some(next)) = confirms.next().now_or_never() {
                         batch.push(next);
@@ -178,36 +153,22 @@ impl Driver {
                         return Some(error);
                     }
                 }
-                () = &mut silent, if !confirms.is_empty() => {
-                    if self.link.condition() == Condition::Blocked {
-                        heard = Instant::now();
-                    }
-                    if heard.elapsed() >= self.patience {
-                        warn!(
-                            exchange = %self.exchange,
-                            messages = self.unconfirmed.len(),
-                            "the broker has confirmed nothing for {:?}: sending again on another channel",
-                            self.patience
-                        );
-                        self.patience *= 2;
-                        return None;
-                    }
-                    silent.as_mut().reset(heard + self.patience);
-                }
-                message = self.incoming.recv(), if !all_sent && self.unconfirmed.len() < WINDOW => match message {
+                message = self.incoming.recv(), if self.unconfirmed.len() < WINDOW => match message {
                     Some(message) => {
-                        if confirms.is_empty() {
-                            heard = Instant::now();
-                        }
                         let id = self.enqueue(message);
                         confirms.push(self.send(channel, id, &self.unconfirmed[&id]));
                     }
-                    // What was sent is still to be confirmed.
-                    None => all_sent = true,
+                    None if self.unconfirmed.is_empty() => return None,
+                    // Nobody sends any more; what was sent is still to be confirmed.
+                    None => match confirms.next().await {
+                        Some(last) => if let Some(error) = self.settle(vec![last], &mut returned) {
+                            return Some(error);
+                        },
+                        None => return None,
+                    },
                 },
             }
         }
-        None
     }
 
     fn enqueue(&mut self, message: Outgoing) -> MessageId {
@@ -235,17 +196,12 @@ impl Driver {
         let options = BasicPublishOptions { mandatory, ..Default::default() };
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());
-        let span = message.span.clone();
         async move {
-            let started = Instant::now();
             let sent = channel.basic_publish(exchange, routing_key, options, &payload, properties).await;
-            let published = started.elapsed();
             let confirmation = match sent {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            let [publishing, confirming] = [published, started.elapsed().saturating_sub(published)].map(micros);
-            trace!(target: TIMES, parent: &span, publishing, confirming, "published, in microseconds");
             (id, confirmation)
         }
         .boxed()
