@@ -51,8 +51,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut suite = Suite::default();
     suite.step("format", || {
         workspace.cargo(["fmt", "--all", "--check"]).run()?;
-        let check = |manifest| workspace.cargo(["fmt", "--all", "--check", "--manifest-path", manifest]);
-        [INTERLEAVINGS, PEERS].into_iter().try_for_each(|manifest| check(manifest).run())
+        // The interleavings are mostly the host's own files, by paths that rustfmt cannot follow.
+        workspace.cargo(["fmt", "--all", "--check", "--manifest-path", PEERS]).run()
     })?;
     suite.step("light SDK", || check_sdk(workspace))?;
     let components = suite.step("components", || plugins::compile(workspace))?;
@@ -63,10 +63,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         clippy.args(workspace.component_arguments()).args(["--", "-D", "warnings"]).run()
     })?;
     let interleavings = workspace.target().join("interleavings").display().to_string();
-    suite.step("clippy, interleavings", || {
-        let clippy = workspace.cargo(["clippy", "--all-targets", "--manifest-path", INTERLEAVINGS]);
-        clippy.args(["--target-dir", &interleavings]).args(["--", "-D", "warnings"]).run()
-    })?;
     suite.leave_out("clippy, peers", "it would be one more check of all dependencies; `cargo xtask bench` builds them");
     // Tests run the programs too, and a runner builds only what it thinks they need.
     let programs =
