@@ -123,7 +123,7 @@ pub(crate) struct Job<'a> {
     pulled: u64,
     done: u64,
     rule: BatchRule,
-    /// The rule of earlier jobs that execute the same, and of later ones.
+    /// The pace of earlier jobs that execute the same, for later ones.
     remembered: Remembered,
     crew: Crew<String>,
     bytes_in_flight: usize,

@@ -62,7 +62,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let clippy = workspace.cargo(["clippy", "--release", "--target", WASM]);
         clippy.args(workspace.component_arguments()).args(["--", "-D", "warnings"]).run()
     })?;
-    let interleavings = workspace.target().join("interleavings").display().to_string();
     suite.leave_out("clippy, peers", "it would be one more check of all dependencies; `cargo xtask bench` builds them");
     // Tests run the programs too, and a runner builds only what it thinks they need.
     let programs =
@@ -74,7 +73,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     } else {
         suite.fail("tests", "not run, because something that they need was not built");
     }
-    let interleavings = workspace.cargo(["test", "--manifest-path", INTERLEAVINGS, "--target-dir", &interleavings]);
+    let target = workspace.target().join("interleavings").display().to_string();
+    let interleavings = workspace.cargo(["test", "--manifest-path", INTERLEAVINGS, "--target-dir", &target]);
     suite.tests("interleavings", Runner::Cargo, interleavings)?;
     let doc_tests = workspace.cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
     suite.tests("doc tests", Runner::Cargo, doc_tests.env_unseen(palfrey_rabbitmq::URI_VARIABLE, &uri))?;

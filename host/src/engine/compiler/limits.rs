@@ -70,7 +70,11 @@ impl fmt::Display for CompileLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { component, time, memory, code } = *self;
         let time = humantime::format_duration(time).to_string().replace(' ', "");
-        let bytes = |bytes: u64| ByteSize(bytes).to_string().replace(' ', "");
+        let bytes = |bytes: u64| {
+            let short = ByteSize(bytes).to_string().replace(' ', "");
+            // What is rounded for people is not what was meant.
+            if short.parse() == Ok(ByteSize(bytes)) { short } else { format!("{bytes}B") }
+        };
         write!(f, "component={},time={time},memory={},code={}", bytes(component), bytes(memory), bytes(code))
     }
 }

@@ -255,29 +255,24 @@ impl Driver {
 
     /// After the channel broke: what would break the next one as well is not sent again.
     fn give_up_if_final(&mut self, error: &lapin::Error) {
-        if let Some(limit) = size_limit(error) {
-            let refused: Vec<_> = self.unconfirmed.extract_if(.., |_, message| message.payload.len() > limit).collect();
-            let is_about_one_of_these = !refused.is_empty();
-            for (_, message) in refused {
-                let size = message.payload.len();
-                message.tell(Err(QueueError::TooLarge { size, limit }));
+        let (limit, topic) = (size_limit(error), forbidden_topic(error));
+        let fault = |message: &Outgoing| match (limit, topic) {
+            (Some(limit), _) if message.payload.len() > limit => {
+                Some(QueueError::TooLarge { size: message.payload.len(), limit })
             }
-            // The others were only beside it.
-            if is_about_one_of_these {
-                return;
+            (_, Some(topic)) if message.routing_key.as_str() == topic => Some(QueueError::Forbidden(topic.to_owned())),
+            _ => None,
+        };
+        let at_fault: Vec<_> = self.unconfirmed.extract_if(.., |_, message| fault(message).is_some()).collect();
+        let is_about_some = !at_fault.is_empty();
+        for (_, message) in at_fault {
+            if let Some(error) = fault(&message) {
+                message.tell(Err(error));
             }
         }
-        if let Some(topic) = forbidden_topic(error) {
-            let here = |message: &Outgoing| message.routing_key.as_str() == topic;
-            let refused: Vec<_> = self.unconfirmed.extract_if(.., |_, message| here(message)).collect();
-            let is_about_one_of_these = !refused.is_empty();
-            for (_, message) in refused {
-                message.tell(Err(QueueError::Forbidden(topic.to_owned())));
-            }
-            // The others were only beside it.
-            if is_about_one_of_these {
-                return;
-            }
+        // The others were only beside it.
+        if is_about_some {
+            return;
         }
         match Verdict::of(error) {
             Verdict::Lost => debug!(%error, messages = self.unconfirmed.len(), "unconfirmed messages are sent again"),
