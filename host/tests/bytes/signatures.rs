@@ -33,7 +33,10 @@ pub(crate) fn attack_signature(input: &[u8]) {
     let trust = Trust::in_keys([("ada.pub", key)]).unwrap();
     let signatures = [text];
     within(16, &bytes, || match trust.check(COMPONENT, PLUGIN, &VERSION, &signatures) {
-        Ok(()) => assert_eq!(counts(&signatures[0], 3), counts(signature, 3), "nothing of what counts was changed"),
+        Ok(()) => {
+            let kept = counts(signature, 3).iter().all(|line| signatures[0].contains(line));
+            assert!(kept, "nothing of what counts was changed");
+        }
         Err(refusal) => assert!(refusal.to_string().len() <= LONGEST_ERROR, "{refusal}"),
     });
     if let Err(refusal) = check_signature_name(&signatures[0], PLUGIN, &VERSION) {
@@ -49,7 +52,8 @@ pub(crate) fn attack_key(input: &[u8]) {
     within(16, &bytes, || match Trust::in_keys([("ada.pub", &text)]) {
         Ok(trust) => {
             let accepted = trust.check(COMPONENT, PLUGIN, &VERSION, &signatures).is_ok();
-            assert_eq!(accepted, counts(&text, 1) == counts(key, 1), "{text}");
+            assert!(!accepted || counts(key, 1).iter().all(|line| text.contains(line)), "{text}");
+            assert!(accepted || text != *key, "{text}");
         }
         Err(error) => assert!(error.to_string().len() <= LONGEST_ERROR, "{error}"),
     });
