@@ -37,7 +37,7 @@ async fn a_worker_that_is_told_to_end_finishes_what_is_under_way_and_exits_with_
 
     // What the second one was told besides.
     for times in [["instantiating=", "executing="], ["publishing=", "confirming="], ["waited=", "sending="]] {
-        assert!(staying.log().has(&["task{job=", "palfrey::times", times[0], times[1]]), "{times:?}");
+        staying.log().until(&["task{job=", "palfrey::times", times[0], times[1]]).await;
     }
     assert!(!leaving.log().has(&["palfrey::times"]));
     let map = PathBuf::from(format!("/tmp/perf-{}.map", staying.process()));
