@@ -34,8 +34,8 @@ pub use usage::Usage;
 pub use worker::Worker;
 pub use world::{Ran, World};
 
-/// As long as anything may take. Most of it takes milliseconds.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// As long as anything may take. Most of it takes milliseconds, but for what waits until a broker is back after minutes.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Fails instead of waiting for ever.
 ///

