@@ -3,7 +3,7 @@
 //!
 //! A message is the job, the place of its first element, and the elements.
 
-use std::{task::Poll, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
@@ -64,7 +64,9 @@ impl Lapin {
         let window = (WINDOW_BYTES / bytes).clamp(2, WINDOW);
         let (mut next, mut under_way, mut sum) = (0, 0, 0_u64);
         let mut confirms = FuturesUnordered::new();
-        let mut acknowledged = FuturesUnordered::new();
+        // All results that are there are acknowledged by one frame, which nobody waits for. Only one is on its way at a time: whichever
+        // comes late is about what the broker has forgotten.
+        let (mut acknowledging, mut unacknowledged) = (FuturesUnordered::new(), None);
         while next < count || under_way > 0 {
             while next < count && under_way < window {
                 let until = (next + batch).min(count);
@@ -75,10 +77,9 @@ impl Lapin {
             }
             tokio::select! {
                 Some(confirmed) = confirms.next() => confirmed?,
-                Some(written) = acknowledged.next() => written?,
+                Some(written) = acknowledging.next() => written?,
                 result = self.results.next() => {
                     let mut result = result.context("the consumer was cancelled")??;
-                    // All that are there are acknowledged by one frame, which nobody waits for.
                     loop {
                         sum = sum.wrapping_add(read(&result.data)?.sum());
                         under_way -= 1;
@@ -87,20 +88,21 @@ impl Lapin {
                             None => break,
                         }
                     }
-                    let mut written = Box::pin(async move { acknowledge(&result, true).await });
-                    // It begins here: their order matters.
-                    match futures::poll!(written.as_mut()) {
-                        Poll::Ready(written) => written?,
-                        Poll::Pending => acknowledged.push(written),
-                    }
+                    unacknowledged = Some(result);
                 }
+            }
+            if acknowledging.is_empty()
+                && let Some(result) = unacknowledged.take()
+            {
+                acknowledging.push(acknowledge_all_to(result));
             }
         }
         while let Some(confirmed) = confirms.next().await {
             confirmed?;
         }
-        while let Some(written) = acknowledged.next().await {
+        while let Some(written) = acknowledging.next().await {
             written?;
+            acknowledging.extend(unacknowledged.take().map(acknowledge_all_to));
         }
         Ok(sum)
     }
@@ -129,6 +131,10 @@ impl Lapin {
 
 async fn send(tasks: &Channel, input: u64) -> Result<()> {
     publish(tasks, TASKS, &encode(Job::Map, input..input + 1)).await
+}
+
+async fn acknowledge_all_to(delivery: Delivery) -> Result<()> {
+    acknowledge(&delivery, true).await
 }
 
 async fn acknowledge(delivery: &Delivery, multiple: bool) -> Result<()> {
