@@ -14,8 +14,8 @@ use std::{num::NonZeroUsize, time::Duration};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BatchSize {
-    /// Chosen from the measured time per element: one at first, then as many as take about 25 milliseconds, and fewer toward the
-    /// end of a source of known length. With more than a hundred slots batches take longer, so that there are not more of them than
+    /// Chosen from the measured time per element: one at first, then as many as take about 60 milliseconds, and fewer toward the
+    /// end of a source of known length. With more than three hundred slots batches take longer, so that there are not more of them than
     /// a broker carries.
     #[default]
     Measured,
@@ -23,9 +23,10 @@ pub enum BatchSize {
     Fixed(NonZeroUsize),
 }
 
-/// What a batch should take to execute. Long against the cost of a task (tens of microseconds in memory, hundreds over a
-/// broker), short against a job, so that slots finish together and a lost worker loses little.
-const TARGET: Duration = Duration::from_millis(25);
+/// What a batch should take to execute. Long against the cost of a task (tens of microseconds in memory; over a broker on the same
+/// two cores milliseconds of them, which is why 25 were too few), short against a job, so that slots finish together and a lost
+/// worker loses little.
+const TARGET: Duration = Duration::from_millis(60);
 
 /// What a task costs where all tasks go through: a queue of the broker and one orchestrator carry ten thousand a second.
 const PER_TASK: Duration = Duration::from_micros(100);
@@ -58,7 +59,7 @@ pub struct Pace {
 /// Chooses batch sizes from what executions took.
 ///
 /// The first batches hold one element each. A measurement allows twice its own batch at the most, and four times while that is far
-/// from the aim, so that a size is never extrapolated far; and less when the aim over the time per element is less: 25 milliseconds, or with many slots as long as
+/// from the aim, so that a size is never extrapolated far; and less when the aim over the time per element is less: 60 milliseconds, or with many slots as long as
 /// leaves the broker half of its rate. Toward the end of a source of known length, a batch is at most half of an even share
 /// of what remains, and less where elements differ much and few are left: guided self-scheduling (Polychronopoulos and Kuck, 1987)
 /// with the factor of factoring (Hummel, Schonberg and Flynn, 1992), which depends on the variance. It does not get so small that
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn batches_grow_until_they_take_the_target() {
-        assert_eq!(sizes(Duration::from_micros(500), 8), [1, 4, 8, 16, 32, 50, 50, 50]);
+        assert_eq!(sizes(Duration::from_micros(500), 8), [1, 4, 8, 16, 32, 64, 120, 120]);
         assert_eq!(sizes(Duration::from_micros(1), 8), [1, 4, 16, 64, 256, 1024, 2048, 4096]);
     }
 
@@ -295,7 +296,7 @@ mod tests {
         // Another kind of inputs takes a thousand times as long: what is sent before that is known ends within seconds.
         let mut wrong = BatchRule::beginning_at(BatchSize::Measured, pace(Duration::from_micros(10), 8));
         wrong.observe(150, 0, Duration::from_millis(1500), 2);
-        assert_eq!(wrong.next(None, 2), 2);
+        assert_eq!(wrong.next(None, 2), 6);
         // And where it was right the next batches grow from there.
         let mut right = BatchRule::beginning_at(BatchSize::Measured, pace(Duration::from_micros(10), 8));
         right.observe(150, 0, Duration::from_micros(1500), 2);
@@ -312,7 +313,7 @@ mod tests {
             }
             (rule.next(None, slots), rule.next(Some(1), slots))
         };
-        assert_eq!(sizes(2), (25, 1));
+        assert_eq!(sizes(2), (60, 1));
         assert_eq!(sizes(640), (128, 64));
         assert_eq!(sizes(64_000), (12_800, 6_400));
     }

@@ -73,6 +73,7 @@ enum Event {
     Pulled(Pulled),
     Settled(Box<Settled<Piece>>),
     Published(Result<(), QueueError>),
+    Acknowledged(Result<(), QueueError>),
     Retry(Box<Retry>),
     Lost,
     /// Time to look for tasks that are late.
@@ -130,6 +131,8 @@ pub(crate) struct Job<'a> {
     late: Late,
     lost: Lost,
     publishing: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
+    /// Results that are dealt with, and whose acknowledgement is on its way.
+    acknowledging: FuturesUnordered<BoxFuture<'static, Result<(), QueueError>>>,
     /// Tasks that wait for their next attempt.
     retries: FuturesUnordered<BoxFuture<'static, Retry>>,
     /// Outputs that the reader has not taken.
@@ -183,6 +186,7 @@ impl<'a> Job<'a> {
             late: Late::new(),
             lost: Lost::new(runtime.whereabouts()),
             publishing: FuturesUnordered::new(),
+            acknowledging: FuturesUnordered::new(),
             retries: FuturesUnordered::new(),
             ready: VecDeque::new(),
             failure: None,
@@ -231,7 +235,7 @@ impl<'a> Job<'a> {
 
     /// Whether everything that was taken from the source has been dealt with.
     fn is_idle(&self) -> bool {
-        self.source_ended && self.batch.is_empty() && self.in_flight() == 0
+        self.source_ended && self.batch.is_empty() && self.in_flight() == 0 && self.acknowledging.is_empty()
     }
 
     fn in_flight(&self) -> usize {
@@ -262,7 +266,7 @@ impl<'a> Job<'a> {
                 Ok(())
             }
             Event::Pulled(Pulled::Failed(error)) => Err(error),
-            Event::Published(sent) => Ok(sent?),
+            Event::Published(done) | Event::Acknowledged(done) => Ok(done?),
             Event::Retry(retry) => {
                 let Retry { piece, inputs, attempt } = *retry;
                 self.send(piece, inputs, attempt);
@@ -301,7 +305,8 @@ impl<'a> Job<'a> {
         let hedges = self.source_ended && self.pure && in_flight > 0 && self.crew.had_several();
         let hedge = hedges.then(|| self.late.next(in_flight, slots));
         let stall = (!self.stalled && in_flight > 0).then(|| self.last_result + STALL);
-        let Self { source, serializer, batch, pulled, lease, publishing, retries, lost, deadline, timers, .. } = self;
+        let Self { source, serializer, batch, pulled, lease, publishing, acknowledging, .. } = self;
+        let Self { retries, lost, deadline, timers, .. } = self;
         let Timers { deadline: deadline_timer, hedge: hedge_timer, stall: stall_timer } = timers;
 
         let full = Full { elements: size, bytes: window.batch_bytes() };
@@ -323,6 +328,7 @@ impl<'a> Job<'a> {
             () = deadline_timer.until(*deadline) => Event::TimedOut,
             settled = lease.results.next() => settled.map_or(Event::Lost, |settled| Event::Settled(Box::new(settled))),
             Some(sent) = publishing.next() => Event::Published(sent),
+            Some(acknowledged) = acknowledging.next() => Event::Acknowledged(acknowledged),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
             () = hedge_timer.until(hedge) => Event::Hedge,
@@ -396,7 +402,8 @@ impl<'a> Job<'a> {
             }
             TaskOutcome::Failed(error) => self.take_failure(task, piece, error)?,
         }
-        acker.ack().await?;
+        // Nothing waits for it but the end of the job.
+        self.acknowledging.push(acker.ack());
         let progress = self.progress();
         if let Some(report) = &self.options.progress {
             report(progress);

@@ -17,6 +17,9 @@ use wasmtime::EngineWeak;
 /// How often the epoch advances: the time in which a guest notices that it is cancelled or late.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+/// The thread goes on for so many ticks when nothing runs: short calls that come one after the other need not wake it each time.
+const LINGERING: u32 = 32;
+
 /// Starts the thread, and ends it when dropped.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
@@ -25,8 +28,10 @@ pub(super) struct Ticker {
 
 struct Shared {
     engine: EngineWeak,
-    /// Calls under way. At zero the thread sleeps.
+    /// Calls under way. Some ticks after the last one the thread sleeps.
     running: AtomicUsize,
+    /// Whether it sleeps, or is about to.
+    asleep: AtomicBool,
     stop: AtomicBool,
     alive: AtomicBool,
     /// Makes the thread end by itself, as if it had panicked.
@@ -42,6 +47,7 @@ impl Ticker {
         let shared = Arc::new(Shared {
             engine,
             running: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             alive: AtomicBool::new(false),
             #[cfg(test)]
@@ -56,10 +62,10 @@ impl Ticker {
     /// # Errors
     /// If the thread has died and cannot be started again.
     pub(super) fn running(&self) -> std::io::Result<Running<'_>> {
-        let first = self.shared.running.fetch_add(1, SeqCst) == 0;
+        self.shared.running.fetch_add(1, SeqCst);
         let running = Running(&self.shared);
-        let alive = self.shared.alive.load(SeqCst);
-        if first || !alive {
+        // Either this sees that the thread is about to sleep, or the thread sees that something runs.
+        if self.shared.asleep.load(SeqCst) || !self.shared.alive.load(SeqCst) {
             let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
             if !self.shared.alive.load(SeqCst) {
                 tracing::error!("the thread that enforces time limits has died: starting another one");
@@ -99,10 +105,17 @@ fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
 }
 
 fn tick(shared: &Shared) {
+    let mut idle = 0;
     while !shared.stop.load(SeqCst) {
-        if shared.running.load(SeqCst) == 0 {
+        idle = if shared.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
+        if idle > LINGERING {
+            shared.asleep.store(true, SeqCst);
             // `running` unparks after it has counted, and a token that comes early is kept: no wake-up is lost.
-            thread::park();
+            if shared.running.load(SeqCst) == 0 && !shared.stop.load(SeqCst) {
+                thread::park();
+            }
+            shared.asleep.store(false, SeqCst);
+            idle = 0;
             continue;
         }
         let Some(engine) = shared.engine.upgrade() else { return };

@@ -145,7 +145,8 @@ impl Contestant for Palfrey {
                     let (sent, result) = tokio::join!(sender.publish(&task), results.next());
                     sent?;
                     let Some((result, acker)) = result else { bail!("there is no result") };
-                    acker.ack().await?;
+                    // It is written while the next task is sent, as in the bare loop.
+                    tokio::spawn(acker.ack());
                     Ok(result?.output)
                 })
                 .await
