@@ -122,10 +122,12 @@ impl Lapin {
         send(&self.tasks, input).await
     }
 
-    /// Waits for one element.
-    pub(crate) async fn receive(&mut self) -> Result<()> {
+    /// Waits for one element. It may have come before: a worker that is ended may not have acknowledged what it answered.
+    pub(crate) async fn receive(&mut self) -> Result<u64> {
         let result = self.results.next().await.context("the consumer was cancelled")??;
-        acknowledge(&result, false).await
+        let output = read(&result.data)?.numbers().next().context("there is no element")?;
+        acknowledge(&result, false).await?;
+        Ok(output)
     }
 }
 

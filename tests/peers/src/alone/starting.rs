@@ -24,8 +24,8 @@ pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
     runtime.deploy(place.component()?).await?;
     let mut bare = Lapin::without_workers(&place.site.uri).await?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in place.repetitions() {
-        theirs.push(first_message(place, &mut bare).await?);
+    for number in place.repetitions() {
+        theirs.push(first_message(place, &mut bare, number as u64).await?);
         ours.push(first_result(place, &runtime).await?);
     }
     let what = format!("until the result of a task that waits is there, {plugins} plugins in the log and in the cache");
@@ -50,11 +50,11 @@ async fn first_result(place: &Place, runtime: &Runtime) -> Result<f64> {
     Ok(took)
 }
 
-async fn first_message(place: &Place, bare: &mut Lapin) -> Result<f64> {
-    bare.send(7).await?;
+async fn first_message(place: &Place, bare: &mut Lapin, number: u64) -> Result<f64> {
+    bare.send(number).await?;
     let started = Instant::now();
     let _worker = Worker::start(&place.site, bare_lapin::WORKER, 0, None)?;
-    bare.receive().await?;
+    while bare.receive().await? != number {}
     Ok(started.elapsed().as_secs_f64())
 }
 
