@@ -75,7 +75,7 @@ pub struct Pace {
 ///     let size = rule.next(None, slots);
 ///     rule.observe(size, 0, Duration::from_micros(100) * size as u32, slots);
 /// }
-/// assert_eq!(rule.next(None, slots), 250);
+/// assert_eq!(rule.next(None, slots), 600);
 /// assert_eq!(rule.next(Some(1600), slots), 100);
 /// ```
 #[derive(Debug)]
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn batches_grow_until_they_take_the_target() {
         assert_eq!(sizes(Duration::from_micros(500), 8), [1, 4, 8, 16, 32, 64, 120, 120]);
-        assert_eq!(sizes(Duration::from_micros(1), 8), [1, 4, 16, 64, 256, 1024, 2048, 4096]);
+        assert_eq!(sizes(Duration::from_micros(1), 8), [1, 4, 16, 64, 256, 1024, 4096, 8192]);
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
         // And where it was right the next batches grow from there.
         let mut right = BatchRule::beginning_at(BatchSize::Measured, pace(Duration::from_micros(10), 8));
         right.observe(150, 0, Duration::from_micros(1500), 2);
-        assert_eq!(right.next(None, 2), 300);
+        assert_eq!(right.next(None, 2), 600);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Where a node is and how it is spoken to, whether or not this process runs it.
 
 use std::{
-    env, fmt, fs,
-    io::Write,
+    env, fmt,
+    fs::{self, File},
+    hash::{BuildHasher as _, RandomState},
+    io::{self, Write},
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -16,6 +18,11 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 
 const USER: &str = "palfrey";
 const PASSWORD: &str = "palfrey";
+
+/// Where ports are looked for: below those that Linux gives to whoever connects (from 32,768). A node that is away for a while
+/// would find its own taken by a client otherwise; one that tries again and again to reach it may even be connected to itself.
+const FIRST_PORT: u16 = 10_240;
+const BLOCKS: u16 = 5_000;
 
 /// The file in a node's folder by which other processes find it.
 const PORTS: &str = "ports";
@@ -175,17 +182,27 @@ pub(crate) struct Ports {
     pub(crate) tls: u16,
     epmd: u16,
     distribution: u16,
+    /// Locked as long as they are the node's, whether or not it runs.
+    _block: Option<File>,
 }
 
 impl Ports {
+    /// Takes four ports that nobody uses, and no other node of this machine will use.
     pub(crate) fn choose(amqp: Option<u16>) -> Result<Self, NodeError> {
-        // All are held until all are known, or they might be the same.
-        let free =
-            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let listeners = [free(), free(), free(), free()].into_iter().collect::<Result<Vec<_>, _>>();
-        let listeners = listeners.map_err(NodeError::io("find free ports"))?;
-        let [first, epmd, distribution, tls] = [0, 1, 2, 3].map(|index: usize| listeners[index].0.port());
-        Ok(Self { amqp: amqp.unwrap_or(first), epmd, distribution, tls })
+        let folder = env::temp_dir().join("palfrey-ports");
+        fs::create_dir_all(&folder).map_err(NodeError::io(format!("create {}", folder.display())))?;
+        // Somewhere, so that not everybody tries the same ones.
+        let start = (RandomState::new().hash_one(()) % u64::from(BLOCKS)) as u16;
+        for block in (start..BLOCKS).chain(0..start) {
+            let first = FIRST_PORT + 4 * block;
+            let ports @ [own, epmd, distribution, tls] = [first, first + 1, first + 2, first + 3];
+            let Ok(lock) = File::create(folder.join(first.to_string())) else { continue };
+            let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+            if lock.try_lock().is_ok() && ports.into_iter().all(is_free) {
+                return Ok(Self { amqp: amqp.unwrap_or(own), epmd, distribution, tls, _block: Some(lock) });
+            }
+        }
+        Err(NodeError::io("find free ports")(io::ErrorKind::AddrInUse.into()))
     }
 
     pub(crate) fn check_amqp(&self) -> Result<(), NodeError> {
@@ -196,7 +213,7 @@ impl Ports {
     fn parse(text: &str) -> Option<Self> {
         let mut ports = text.split(' ').map(str::parse);
         let mut next = || ports.next()?.ok();
-        Some(Self { amqp: next()?, epmd: next()?, distribution: next()?, tls: next()? })
+        Some(Self { amqp: next()?, epmd: next()?, distribution: next()?, tls: next()?, _block: None })
     }
 }
 
