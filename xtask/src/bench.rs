@@ -33,7 +33,7 @@ under target/, which needs Python 3. Results go to target/bench as well, as JSON
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Shorter repetitions: meant for less than ten minutes
+    /// Shorter repetitions: less than ten minutes for everything
     #[arg(long)]
     quick: bool,
     /// Measures this work only. Repeatable
