@@ -72,8 +72,8 @@ impl Piece {
 enum Event {
     Pulled(Pulled),
     Settled(Box<Settled<Piece>>),
-    Published(Result<(), QueueError>),
-    Acknowledged(Result<(), QueueError>),
+    /// A task is sent, or a result acknowledged.
+    Written(Result<(), QueueError>),
     Retry(Box<Retry>),
     Lost,
     /// Time to look for tasks that are late.
@@ -266,7 +266,7 @@ impl<'a> Job<'a> {
                 Ok(())
             }
             Event::Pulled(Pulled::Failed(error)) => Err(error),
-            Event::Published(done) | Event::Acknowledged(done) => Ok(done?),
+            Event::Written(written) => Ok(written?),
             Event::Retry(retry) => {
                 let Retry { piece, inputs, attempt } = *retry;
                 self.send(piece, inputs, attempt);
@@ -327,8 +327,8 @@ impl<'a> Job<'a> {
             biased;
             () = deadline_timer.until(*deadline) => Event::TimedOut,
             settled = lease.results.next() => settled.map_or(Event::Lost, |settled| Event::Settled(Box::new(settled))),
-            Some(sent) = publishing.next() => Event::Published(sent),
-            Some(acknowledged) = acknowledging.next() => Event::Acknowledged(acknowledged),
+            Some(sent) = publishing.next() => Event::Written(sent),
+            Some(acknowledged) = acknowledging.next() => Event::Written(acknowledged),
             Some(retry) = retries.next() => Event::Retry(Box::new(retry)),
             pulled = pull, if pulls => Event::Pulled(pulled),
             () = hedge_timer.until(hedge) => Event::Hedge,

@@ -115,6 +115,7 @@ fn tick(shared: &Shared) {
                 thread::park();
             }
             shared.asleep.store(false, SeqCst);
+            // Also if the call that woke it is over by now: the next one may follow.
             idle = 0;
             continue;
         }

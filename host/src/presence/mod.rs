@@ -31,7 +31,7 @@ use crate::task::{
 /// an orchestrator.
 pub const QUIET: Duration = Duration::from_millis(500);
 
-/// How long the answers of workers that are known to be there are waited for.
+/// How long the answers of workers that are known to be there are waited for, and of whoever is asked for by name.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A worker, as it describes itself.

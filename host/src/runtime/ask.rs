@@ -23,6 +23,11 @@ pub(super) struct Asker<'a> {
 impl Asker<'_> {
     /// Asks everybody. It takes a little longer than [`QUIET`], and [`PATIENCE`] if a worker does not answer.
     pub(super) async fn survey(&self) -> Result<Survey, QueueError> {
+        self.survey_until(|_| true).await
+    }
+
+    /// The same, and also [`PATIENCE`] if what is looked for has not answered: who gets no processor is slow to.
+    async fn survey_until(&self, has_answered: impl Fn(&Heard) -> bool) -> Result<Survey, QueueError> {
         let (reply_to, mut answers) = self.lease().await?;
         // A worker that begins between this and the question answers as well; one that ends leaves somebody to wait for.
         let receivers = self.tasks.status().await?.consumers;
@@ -30,7 +35,8 @@ impl Asker<'_> {
         let mut heard = Heard::default();
         let patience = Instant::now() + PATIENCE;
         loop {
-            let until = if heard.serving(self.tasks.name()) < receivers { patience } else { Instant::now() + QUIET };
+            let all_answered = heard.serving(self.tasks.name()) >= receivers && has_answered(&heard);
+            let until = if all_answered { Instant::now() + QUIET } else { patience };
             match tokio::time::timeout_at(until, answers.next()).await {
                 Ok(Some((answer, acker))) => {
                     heard.add(answer);
@@ -47,7 +53,8 @@ impl Asker<'_> {
 
     /// Ends a job. `name` is the beginning of its ID.
     pub(super) async fn cancel(&self, name: &str, by: String) -> Result<JobStatus, CommandError> {
-        let jobs = self.survey().await?.jobs;
+        let is_meant = |id: &RoutingKey| id.as_str().starts_with(name);
+        let jobs = self.survey_until(|heard| heard.jobs.keys().any(is_meant)).await?.jobs;
         let id = find("job", name, jobs.iter().map(|job| job.id.as_str()))?.to_owned();
         let routing_key = RoutingKey::from(id.as_str());
         self.tell("job", &id, |reply_to| WorkerIpc::Cancel { routing_key, by, reply_to }).await?;
@@ -57,7 +64,8 @@ impl Asker<'_> {
 
     /// Tells a worker to end. `name` is the beginning of its identity.
     pub(super) async fn drain(&self, name: &str, by: String) -> Result<WorkerStatus, CommandError> {
-        let workers = self.survey().await?.workers;
+        let is_meant = |identity: &String| identity.starts_with(name);
+        let workers = self.survey_until(|heard| heard.workers.keys().any(is_meant)).await?.workers;
         let identity = find("worker", name, workers.iter().map(|worker| worker.identity.as_str()))?.to_owned();
         let worker = identity.clone();
         self.tell("worker", &identity, |reply_to| WorkerIpc::Drain { worker, by, reply_to }).await?;
