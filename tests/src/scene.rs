@@ -211,7 +211,10 @@ impl Scene {
             if condition(&queues) {
                 return;
             }
-            assert!(begun < last_look, "{expected}: not so within {EXPIRY:?}: {queues:#?}");
+            if begun >= last_look {
+                let queues = queues.iter().map(ToString::to_string).collect::<Vec<_>>();
+                panic!("{expected}: not so within {EXPIRY:?}: {}", queues.join("; "));
+            }
         }
     }
 

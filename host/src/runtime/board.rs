@@ -159,7 +159,9 @@ pub(super) async fn answer_for(
             WorkerIpc::Cancel { .. }
             | WorkerIpc::Terminate { .. }
             | WorkerIpc::Drain { .. }
-            | WorkerIpc::Answered { .. } => {}
+            | WorkerIpc::Answered { .. }
+            | WorkerIpc::Accuse { .. }
+            | WorkerIpc::Vouch { .. } => {}
         }
     }
 }

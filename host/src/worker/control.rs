@@ -9,10 +9,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    WorkerIpc, WorkerRuntime,
+    Chain, WorkerIpc, WorkerRuntime,
     activity::{Executing, Phase},
     processing::Processing,
     terminate,
+    witness::Case,
 };
 use crate::{
     presence::{Answer, LoadedPlugin, PATIENCE, WorkerStatus},
@@ -68,6 +69,15 @@ impl<'a> Control<'a> {
                 self.drain.cancel();
                 self.answer(reply_to, Answer::Accepted);
             }
+            WorkerIpc::Accuse { routing_key, task, attempt } => {
+                let case = Case { routing_key, task, attempt };
+                if self.processing.witness.has_had(&case) {
+                    self.vouch(case);
+                }
+            }
+            WorkerIpc::Vouch { routing_key, task, attempt } => {
+                self.processing.witness.hear(Case { routing_key, task, attempt });
+            }
             // To others.
             WorkerIpc::Drain { .. } | WorkerIpc::Cancel { .. } => {}
         }
@@ -81,6 +91,17 @@ impl<'a> Control<'a> {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "whoever asked is gone"),
                 Err(_) => tracing::debug!("an answer could not be sent in time"),
+            }
+        });
+    }
+
+    fn vouch(&mut self, case: Case) {
+        let worker = self.worker.clone();
+        self.answers.spawn(async move {
+            match tokio::time::timeout(PATIENCE, worker.tell_all(&case.vouched())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(error = %Chain(&error), "could not vouch for a task"),
+                Err(_) => tracing::debug!("could not vouch for a task in time"),
             }
         });
     }

@@ -1,7 +1,7 @@
 //! Workers: generic hosts that execute tasks.
 //!
 //! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. `processing` is what
-//! happens to one delivery, `suspects` deals with those that may kill the worker, `jobs` holds what is running and what was
+//! happens to one delivery, `suspects` deals with those that may kill the worker (`witness` remembers those that did not), `jobs` holds what is running and what was
 //! terminated, without any I/O, and `executor` runs the stages of one task on a slot.
 //!
 //! # A loop of one's own
@@ -56,6 +56,7 @@ mod load;
 mod main_loop;
 mod processing;
 mod suspects;
+mod witness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -161,6 +162,25 @@ pub enum WorkerIpc {
         routing_key: RoutingKey,
         /// The tasks.
         tasks: Vec<TaskId>,
+    },
+    /// A task came back so often that it is about to be taken for what kills workers. Whoever has had it and lives
+    /// [vouches](Self::Vouch) for it.
+    Accuse {
+        /// Its job.
+        routing_key: RoutingKey,
+        /// The task.
+        task: TaskId,
+        /// Which attempt of it.
+        attempt: u32,
+    },
+    /// A worker has had an [accused](Self::Accuse) task and lives: it lost its connection, and nothing else.
+    Vouch {
+        /// The job of the task.
+        routing_key: RoutingKey,
+        /// The task.
+        task: TaskId,
+        /// Which attempt of it.
+        attempt: u32,
     },
 }
 
@@ -448,8 +468,11 @@ impl WorkerRuntime {
     }
 
     async fn tell_all_to_terminate(&self, routing_key: &RoutingKey) -> Result<(), QueueError> {
-        let terminate = WorkerIpc::Terminate { routing_key: routing_key.clone() };
-        self.ipc.get_or_try_init(|| self.get_ipc_sender()).await?.publish(&terminate).await
+        self.tell_all(&WorkerIpc::Terminate { routing_key: routing_key.clone() }).await
+    }
+
+    async fn tell_all(&self, message: &WorkerIpc) -> Result<(), QueueError> {
+        self.ipc.get_or_try_init(|| self.get_ipc_sender()).await?.publish(message).await
     }
 
     async fn dispatch(&self, task: &AnyTask, outcome: TaskOutcome, times: Times) -> Result<(), QueueError> {

@@ -20,6 +20,7 @@ use super::{
     holding::Holding,
     jobs::{Jobs, RunningTask, Start},
     last_operation, panicked,
+    witness::Witness,
 };
 #[cfg(debug_assertions)]
 use crate::failpoint::Moment;
@@ -59,6 +60,7 @@ pub(super) struct Processing {
     pub(super) over: CancellationToken,
     /// Told when a suspect was found.
     pub(super) suspected: Notify,
+    pub(super) witness: Witness,
     pub(super) holding: Holding,
 }
 
@@ -99,6 +101,7 @@ impl Processing {
             closing: CancellationToken::new(),
             over: CancellationToken::new(),
             suspected: Notify::new(),
+            witness: Witness::default(),
         })
     }
 

@@ -4,7 +4,8 @@
 //! with it. One that came back several times is a suspect, and waits in a queue of its own. Nothing is fetched from that
 //! queue in advance: a worker takes a suspect when it can begin with it at once, and begins with nothing else beside it.
 //! Each delivery there is therefore an attempt, and whoever dies of one leaves no doubt. A suspect that was attempted
-//! [`ATTEMPTS`] times is poison: its job is told, and it goes to the dead letters.
+//! [`ATTEMPTS`] times is accused before all workers: who lost its connection instead of its life says so, and it is tried
+//! again (see `witness`). One for which nobody vouches is poison: its job is told, and it goes to the dead letters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +18,10 @@ use tracing::Instrument;
 use super::{
     Chain, Times, last_operation,
     processing::{End, Processing, Slot, acknowledge, move_to, settle, span},
+    witness::Case,
 };
 use crate::{
+    presence::PATIENCE,
     queue::{Delivery, QueueError, QueueHandle, QueueSpec},
     task::{AnyTask, Cause, ExecutionError, TaskOutcome},
 };
@@ -32,6 +35,10 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a worker waits until nothing else runs, and how long nothing else begins while a suspect runs. Who survives that
 /// long beside others is no danger to them, nor they to it.
 const ALONE: Duration = Duration::from_secs(5);
+
+/// How often all workers are asked whether they have had an accused task, within [`PATIENCE`]: one that has lost its
+/// connection hears nothing until it has it again.
+const ACCUSE: Duration = Duration::from_secs(1);
 
 impl Processing {
     /// Deals with suspects until no more tasks are to begin. The permits are the slots that are free already.
@@ -70,6 +77,7 @@ impl Processing {
                 }
             }
             permits.clear();
+            self.witness.reap(Instant::now());
         }
     }
 
@@ -100,9 +108,13 @@ impl Processing {
         let Some((task, delivery)) = self.read(delivery).await else { return };
         let span = span(&task);
         async {
+            let case = Case::of(&task);
             if delivery.earlier >= ATTEMPTS {
-                return self.convict(&task, delivery).await;
+                // Nothing is executed here.
+                permits.clear();
+                return self.judge(&task, case, suspects, delivery).await;
             }
+            self.witness.note(case.clone(), Instant::now());
             let Delivery { earlier, moves, acker, .. } = delivery;
             let Some(running) = self.start(&task, acker).await else { return };
             tracing::warn!(attempt = earlier + 1, "executing a task alone that may be what kills workers");
@@ -119,6 +131,7 @@ impl Processing {
                     }
                 }
             };
+            self.witness.note(case, Instant::now());
             match end {
                 // The worker ends in order. As a new message, so that this is no attempt that killed it.
                 End::HandBack => move_to(running.end(), suspects, "its worker ended in order").await,
@@ -129,6 +142,44 @@ impl Processing {
         }
         .instrument(span)
         .await;
+    }
+
+    /// Whether it was the task that ended its attempts, or what else was lost meanwhile.
+    async fn judge(&self, task: &AnyTask, case: Case, suspects: &QueueSpec, delivery: Delivery) {
+        if self.is_vouched_for(&case).await {
+            tracing::warn!(deliveries = delivery.earlier, "a worker has had this task and lives: it is tried again");
+            // As a new message, whose attempts are counted anew.
+            move_to([delivery.acker], suspects, "its workers live: they lost their connections").await;
+        } else if self.closing.is_cancelled() {
+            settle(delivery.acker.nack().await);
+        } else {
+            self.convict(task, delivery).await;
+        }
+    }
+
+    /// Whether a worker that has had a task lives, this one included.
+    async fn is_vouched_for(&self, case: &Case) -> bool {
+        if self.witness.has_had(case) {
+            return true;
+        }
+        let vouched = self.witness.vouched_for(case);
+        let accusing = async {
+            let mut times = tokio::time::interval(ACCUSE);
+            times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                times.tick().await;
+                if let Err(error) = self.worker.tell_all(&case.accused()).await {
+                    tracing::debug!(error = %Chain(&error), "could not ask who has had a task");
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = vouched => true,
+            () = self.closing.cancelled() => false,
+            () = accusing => false,
+            () = tokio::time::sleep(PATIENCE) => false,
+        }
     }
 
     /// Nobody executes it again. Its job is told first: whatever dies in between, somebody does it once more.

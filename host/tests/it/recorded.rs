@@ -122,6 +122,10 @@ fn control_messages_and_answers() {
     check("wire-1/ipc-cancel", WorkerIpc::Cancel { routing_key: job(), by: by.clone(), reply_to: reply_to() });
     check("wire-1/ipc-answered", WorkerIpc::Answered { routing_key: job(), tasks: vec![TaskId(300), TaskId(7)] });
     check("wire-1/ipc-drain", WorkerIpc::Drain { worker: "3f2a".into(), by, reply_to: reply_to() });
+    let (routing_key, task, attempt) = (job(), TaskId(300), 3);
+    check("wire-1/ipc-accuse", WorkerIpc::Accuse { routing_key, task, attempt });
+    let (routing_key, task, attempt) = (job(), TaskId(300), 3);
+    check("wire-1/ipc-vouch", WorkerIpc::Vouch { routing_key, task, attempt });
     let process = Process {
         version: "0.1.0".into(),
         user: "ada".into(),

@@ -72,6 +72,41 @@ async fn a_task_that_kills_its_worker_each_time_is_dead_lettered_after_three_att
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_whose_workers_lose_their_connections_and_live_is_no_poison() {
+    let scene = Scene::new();
+    scene.world().deploy(&["arith"]).await;
+    let program = scene.program().await;
+    let runtime = program.runtime.clone();
+    let job = tokio::spawn(async move { Literal::new(21).map(&MultiplyBy(2)).run(&runtime).await });
+    let connection = scene.world().connection().await;
+    let bus = QueueSpec::new("default", QueueKind::Tasks);
+    // It comes back until it is a suspect.
+    let mut tasks = soon(connection.handle(&bus).consumer(1)).await.unwrap();
+    for _ in 0..3 {
+        soon(tasks.next()).await.unwrap().acker.nack().await.unwrap();
+    }
+    drop(tasks);
+    // Three workers have it, one after the other, and would end with it if they were let. Their connections are lost.
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let worker = scene.start_worker(&[], "during-execution/arith/multiply-by=pause").await;
+        worker.process.log().until(&["executing a task alone"]).await;
+        worker.process.log().until(&["the task goes no further"]).await;
+        worker.network.cut();
+        workers.push(worker);
+    }
+    let last = scene.worker(&[]).await;
+    last.process.log().until(&["a worker has had this task and lives"]).await;
+    assert_eq!(soon(job).await.unwrap().unwrap(), 42);
+    for worker in workers {
+        worker.kill().await;
+    }
+    connection.close().await.unwrap();
+    program.close().await;
+    scene.is_clean([&last]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operation_that_takes_longer_than_the_broker_waits_is_executed_once() {
     // No other job has it.
     const NUMBER: u64 = 1_000_000;

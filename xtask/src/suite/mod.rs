@@ -5,12 +5,14 @@
 //! little build of its own all the same: the interleavings, a workspace of their own, and the cases that must not compile, for
 //! which the SDK is checked alone.
 
+mod panics;
 mod report;
 mod tally;
 
 use anyhow::{Result, bail};
 
 use self::{
+    panics::Panics,
     report::{Entry, Outcome, Report},
     tally::{Runner, Tally},
 };
@@ -105,18 +107,26 @@ impl Suite {
         check_interrupted()?;
         let done = result.is_ok();
         let outcome = result.map_or_else(Outcome::Failed, |()| Outcome::Done);
-        self.report.0.push(Entry { name, outcome, time, tally: None });
+        self.report.entries.push(Entry { name, outcome, time, tally: None });
         Ok(done)
     }
 
     /// Runs tests, and counts them.
     fn tests(&mut self, name: &'static str, runner: Runner, program: Program) -> Result<bool> {
-        let mut tally = Tally::default();
+        let (mut tally, mut panics) = (Tally::default(), Panics::default());
         let done = self.step(name, || {
-            program.watched(|line| tally.read(runner, line))??;
+            let ran = program.watched(|line| {
+                tally.read(runner, line);
+                panics.read(line);
+            });
+            ran??;
             check_tally(tally)
         })?;
-        if let Some(entry) = self.report.0.last_mut() {
+        if !done {
+            // Those of tests that expect them are not among them: what passes is not shown.
+            self.report.panics.extend(panics.lines());
+        }
+        if let Some(entry) = self.report.entries.last_mut() {
             entry.tally = Some(tally);
         }
         Ok(done)
@@ -124,13 +134,13 @@ impl Suite {
 
     fn fail(&mut self, name: &'static str, reason: &'static str) {
         let outcome = Outcome::Failed(anyhow::anyhow!(reason));
-        self.report.0.push(Entry { name, outcome, time: Default::default(), tally: None });
+        self.report.entries.push(Entry { name, outcome, time: Default::default(), tally: None });
     }
 
     fn leave_out(&mut self, name: &'static str, reason: &str) {
         eprintln!("» {name}: left out, {reason}");
         let outcome = Outcome::LeftOut(reason.to_owned());
-        self.report.0.push(Entry { name, outcome, time: Default::default(), tally: None });
+        self.report.entries.push(Entry { name, outcome, time: Default::default(), tally: None });
     }
 }
 

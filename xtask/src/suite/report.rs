@@ -22,14 +22,18 @@ pub(crate) struct Entry {
     pub(crate) tally: Option<Tally>,
 }
 
-/// All steps. It is displayed as a table, what failed with how to repeat it, and a closing line.
+/// All steps. It is displayed as a table, why tests failed, what failed with how to repeat it, and a closing line.
 #[derive(Debug, Default)]
-pub(crate) struct Report(pub(crate) Vec<Entry>);
+pub(crate) struct Report {
+    pub(crate) entries: Vec<Entry>,
+    /// What failed tests said, line by line.
+    pub(crate) panics: Vec<String>,
+}
 
 impl Report {
     /// Steps that failed.
     pub(crate) fn failures(&self) -> impl Iterator<Item = (&'static str, &anyhow::Error)> {
-        self.0.iter().filter_map(|entry| match &entry.outcome {
+        self.entries.iter().filter_map(|entry| match &entry.outcome {
             Outcome::Failed(error) => Some((entry.name, error)),
             Outcome::Done | Outcome::LeftOut(_) => None,
         })
@@ -38,10 +42,10 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|entry| entry.name.chars().count()).max().unwrap_or_default();
+        let width = self.entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or_default();
         let mut all = Tally::default();
         writeln!(f, "\n{:width$}  {:>8}", "step", "seconds")?;
-        for Entry { name, outcome, time, tally } in &self.0 {
+        for Entry { name, outcome, time, tally } in &self.entries {
             write!(f, "{name:width$}  {:8.1}  ", time.as_secs_f64())?;
             match outcome {
                 Outcome::Done => write!(f, "ok")?,
@@ -54,8 +58,11 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
-        let total: Duration = self.0.iter().map(|entry| entry.time).sum();
+        let total: Duration = self.entries.iter().map(|entry| entry.time).sum();
         writeln!(f, "{:width$}  {:8.1}", "all", total.as_secs_f64())?;
+        if !self.panics.is_empty() {
+            writeln!(f, "\n{}", self.panics.join("\n"))?;
+        }
         for (name, error) in self.failures() {
             writeln!(f, "\n{name}: {error:#}")?;
         }
@@ -74,12 +81,14 @@ mod tests {
     #[test]
     fn the_last_line_sums_the_tests_of_all_steps() {
         let tally = |passed, failed| Some(Tally { passed, failed, skipped: 0 });
-        let report = Report(vec![
+        let entries = vec![
             entry("format", Outcome::Done, None),
             entry("tests", Outcome::Failed(anyhow::anyhow!("repeat it")), tally(10, 2)),
             entry("doc tests", Outcome::Done, tally(5, 0)),
             entry("licences", Outcome::LeftOut("cargo-deny is not installed".into()), None),
-        ]);
+        ];
+        let panics = vec!["thread 'one' panicked at a.rs:1:1:".into(), "left is not right".into()];
+        let report = Report { entries, panics };
         let expected = "
 step        seconds
 format          1.2  ok
@@ -87,6 +96,9 @@ tests           1.2  FAILED: 10 passed, 2 failed
 doc tests       1.2  ok: 5 passed, 0 failed
 licences        1.2  left out: cargo-deny is not installed
 all             5.0
+
+thread 'one' panicked at a.rs:1:1:
+left is not right
 
 tests: repeat it
 

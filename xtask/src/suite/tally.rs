@@ -66,7 +66,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-fn without_colors(line: &str) -> String {
+pub(super) fn without_colors(line: &str) -> String {
     let mut pieces = line.split("\u{1b}[");
     let first = pieces.next().unwrap_or_default().to_owned();
     // A color is a number that ends with `m`.
