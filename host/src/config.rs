@@ -18,9 +18,13 @@
 //! assert_eq!(arguments.palfrey.runtime, Transport::Amqp);
 //! ```
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsStr, fmt, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Arg, Args, Command, ValueEnum,
+    builder::{TypedValueParser, ValueParserFactory},
+    error::ErrorKind,
+};
 use palfrey_sdk::Serializer;
 
 use crate::{
@@ -323,7 +327,7 @@ impl FromStr for AmqpUri {
     fn from_str(text: &str) -> Result<Self, InvalidAmqpUri> {
         let uri = url::Url::parse(text).map_err(|error| InvalidAmqpUri(error.to_string()))?;
         if !matches!(uri.scheme(), "amqp" | "amqps") {
-            return Err(InvalidAmqpUri(format!("the scheme is `{}`", uri.scheme())));
+            return Err(InvalidAmqpUri("it begins with neither amqp:// nor amqps://".to_owned()));
         }
         if uri.host_str().is_none_or(str::is_empty) {
             return Err(InvalidAmqpUri("the host is missing".to_owned()));
@@ -332,7 +336,41 @@ impl FromStr for AmqpUri {
     }
 }
 
+/// On a command line. Unlike clap's own way, its errors do not repeat the value, which may hold a password.
+#[derive(Debug, Clone)]
+#[doc(hidden)]
+pub struct AmqpUriParser;
+
+impl ValueParserFactory for AmqpUri {
+    type Parser = AmqpUriParser;
+
+    fn value_parser() -> AmqpUriParser {
+        AmqpUriParser
+    }
+}
+
+impl TypedValueParser for AmqpUriParser {
+    type Value = AmqpUri;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<AmqpUri, clap::Error> {
+        let parsed = value.to_str().ok_or_else(|| InvalidAmqpUri("it is not in UTF-8".to_owned())).and_then(str::parse);
+        parsed.map_err(|error| {
+            let arg = arg.map_or_else(|| "--amqp-uri".to_owned(), ToString::to_string);
+            let message =
+                format!("invalid value for '{arg}', which is not shown since it may hold a password: {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
+}
+
 /// The broker's address cannot be put together.
+///
+/// ```
+/// use palfrey_host::{Config, config::BrokerError};
+///
+/// let config = Config { amqp_uri_file: Some("/nowhere".into()), ..Config::default() };
+/// assert!(matches!(config.broker(), Err(BrokerError::Secret(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// A file cannot be read.
@@ -476,7 +514,7 @@ mod tests {
     fn an_address_that_is_not_amqp_says_what_to_write() {
         let error = "http://host".parse::<AmqpUri>().unwrap_err().to_string();
         assert!(
-            error.contains("scheme is `http`") && error.contains("amqp://user:password@host:port/vhost"),
+            error.contains("neither amqp:// nor amqps://") && error.contains("amqp://user:password@host:port/vhost"),
             "{error}"
         );
     }

@@ -97,6 +97,15 @@ impl DeadLetter {
 }
 
 /// What there is.
+///
+/// ```
+/// use palfrey_host::dead_letters::Found;
+///
+/// fn headline(found: &Found) -> String {
+///     format!("{} letters, and {} that were not looked at", found.letters.len(), found.more)
+/// }
+/// assert_eq!(headline(&Found::default()), "0 letters, and 0 that were not looked at");
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The letters.

@@ -52,6 +52,11 @@ struct Rule {
 }
 
 /// A rule that cannot be understood.
+///
+/// ```
+/// # #[cfg(debug_assertions)]
+/// assert!(palfrey_host::failpoint::arm("after-lunch=abort").unwrap_err().to_string().contains("is no rule"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no rule for a failpoint: write MOMENT[/PLUGIN/OPERATION]=abort|pause[@OCCASION]")]
 pub struct InvalidRule(String);

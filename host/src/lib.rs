@@ -67,6 +67,7 @@
 //! | `WorkerIpc::ExecutionError` | [`WorkerIpc::Terminate`](worker::WorkerIpc::Terminate), which every worker hears |
 //! | `main_loop()` | [`main_loop(shutdown)`](WorkerRuntime::main_loop), which finishes what is under way |
 //! | `coordinated_channel` | [`channel::coordinated`] |
+//! | the results of a channel end when its sender is dropped and all are acknowledged | so they do, and at once when a task has [failed for good](runtime::TaskResults) |
 //! | `acker.ack()` borrows | [it](queue::Acker::ack) consumes, so that nothing is acknowledged twice |
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 

@@ -8,6 +8,11 @@ use std::{
 pub use secrecy::{ExposeSecret, SecretString};
 
 /// The file of a secret cannot be read. What is in it is not part of the error.
+///
+/// ```
+/// let error = palfrey_host::secret::read("/nowhere".as_ref()).unwrap_err();
+/// assert_eq!(error.to_string(), "cannot read the secret in /nowhere");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the secret in {}", path.display())]
 pub struct SecretError {

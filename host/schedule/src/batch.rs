@@ -48,6 +48,17 @@ const FIRST_ELEMENTS: usize = 1024;
 const FIRST_OUTPUT: usize = 512 << 10;
 
 /// What an element takes, as it was measured. Another job of the same stages [begins](BatchRule::beginning_at) with it.
+///
+/// ```
+/// use std::time::Duration;
+/// use palfrey_schedule::{BatchRule, BatchSize};
+///
+/// let mut first = BatchRule::new(BatchSize::Measured);
+/// assert_eq!((first.pace(), first.next(None, 2)), (None, 1));
+/// first.observe(1, 8, Duration::from_micros(10), 2);
+/// let second = BatchRule::beginning_at(BatchSize::Measured, first.pace());
+/// assert!(second.next(None, 2) > 100);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     /// Seconds.

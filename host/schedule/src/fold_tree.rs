@@ -27,6 +27,15 @@ const MAX_BYTES: usize = 32 << 20;
 const SMALL: usize = 1 << 20;
 
 /// How far a fold is.
+///
+/// ```
+/// use palfrey_schedule::{FoldTree, Phase};
+///
+/// let mut tree = FoldTree::default();
+/// (0..8).for_each(|index| tree.insert(index..index + 1, index, 8));
+/// // Two slots combine half of it each.
+/// assert_eq!(tree.take_run(Phase::Complete { slots: 2 }).map(|(range, _)| range), Some(0..4));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// All slots have something to do: only what costs least is worth it.

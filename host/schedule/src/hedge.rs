@@ -34,7 +34,7 @@ const LEAST: Duration = Duration::from_millis(1);
 /// What combining partial results is expected to take: it depends on their sizes and is not measured.
 pub const COMBINING: Duration = Duration::from_secs(1);
 
-/// A task that was sent and has no result yet.
+/// A task that was sent and has no result yet. [`Hedge`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unanswered<I> {
     /// Its number.
@@ -47,7 +47,7 @@ pub struct Unanswered<I> {
     pub copies: u32,
 }
 
-/// What is known of the workers of a job.
+/// What is known of the workers of a job. [`Hedge`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Tasks that all of them execute at once.

@@ -171,10 +171,15 @@ impl<'a> Plan<'a> {
     /// Pins every stage to what is deployed now. Later deployments do not change a job under way.
     pub(crate) fn resolve(&self, registry: &Registry, serializer: Serializer) -> Result<Pinned, JobError> {
         let mut pinned = Pinned { stages: Vec::new(), pure: true };
+        let mut before: Option<Resolved> = None;
         for (operation, apply) in &self.stages {
-            let (stage, pure) = resolve(&**operation, *apply, registry, serializer)?;
+            let (stage, resolved) = resolve(&**operation, *apply, registry, serializer)?;
+            if let Some(before) = &before {
+                resolved.check_takes(*apply, before)?;
+            }
             pinned.stages.push(stage);
-            pinned.pure &= pure;
+            pinned.pure &= resolved.descriptor.is_pure();
+            before = Some(resolved);
         }
         Ok(pinned)
     }
@@ -187,19 +192,19 @@ pub(crate) struct Pinned {
     pub(crate) pure: bool,
 }
 
-/// Pins an operation to what is deployed now, and checks that it is what the program takes it for. Says whether it is pure.
+/// Pins an operation to what is deployed now, and checks that it is what the program takes it for.
 fn resolve(
     operation: &dyn PlannedOperation,
     apply: Apply,
     registry: &Registry,
     serializer: Serializer,
-) -> Result<(Stage, bool), JobError> {
+) -> Result<(Stage, Resolved), JobError> {
     let id = operation.id();
-    let Resolved { digest, descriptor, .. } = pin(&id, operation.expected(), apply, registry, serializer)?;
+    let resolved = pin(&id, operation.expected(), apply, registry, serializer)?;
     let config = operation
         .config(serializer)
         .map_err(|source| JobError::Encode { what: format!("the config of {id}"), source })?;
-    Ok((Stage { operation: id, digest, config, apply }, descriptor.is_pure()))
+    Ok((Stage { operation: id, digest: resolved.digest, config, apply }, resolved))
 }
 
 /// A stage that maps an operation whose value is not known yet: its config is empty.

@@ -8,6 +8,26 @@ use super::Chunk;
 use crate::task::Digest;
 
 /// Uploads that are incomplete, most of them because they are under way.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::{
+///     plugin::{Assembler, Chunk},
+///     task::Digest,
+/// };
+///
+/// let component = Bytes::from(vec![7; 600 << 10]);
+/// let mut assembler = Assembler::new(1 << 20);
+/// let mut chunks = Chunk::split(Digest::of(&component), &component);
+/// assert!(assembler.add(chunks.next().unwrap())?.is_none(), "two are missing");
+/// assert_eq!(assembler.progress(&Digest::of(&component)), Some((1, 3)));
+/// for chunk in chunks {
+///     if let Some(assembled) = assembler.add(chunk)? {
+///         assert_eq!(assembled.verify()?, component);
+///     }
+/// }
+/// # Ok::<(), palfrey_host::plugin::AssemblyError>(())
+/// ```
 #[derive(Debug)]
 pub struct Assembler {
     limit: u64,
@@ -65,6 +85,21 @@ pub enum AssemblyError {
 
 /// Chunks that are all there. Whether they are the component remains to be seen: hashing takes a while, and is better
 /// done where that is no harm.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palfrey_host::{
+///     plugin::{Assembler, Chunk},
+///     task::Digest,
+/// };
+///
+/// let promised = Digest::of(b"a component");
+/// let chunk = Chunk { digest: promised, index: 0, of: 1, bytes: Bytes::from_static(b"something else") };
+/// let assembled = Assembler::new(1 << 20).add(chunk)?.expect("there is one chunk");
+/// assert_eq!(assembled.digest(), promised);
+/// assert!(assembled.verify().is_err());
+/// # Ok::<(), palfrey_host::plugin::AssemblyError>(())
+/// ```
 #[derive(Debug)]
 pub struct Assembled {
     digest: Digest,

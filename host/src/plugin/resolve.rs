@@ -8,7 +8,7 @@ use semver::{Version, VersionReq};
 use super::{Deployment, EventKind, PluginHistory, RegistryState, Suggestions, UnixMillis, schema};
 use crate::{
     engine::{Descriptor, Kind},
-    task::{Digest, OperationId, Requirement},
+    task::{Apply, Digest, OperationId, Requirement},
 };
 
 /// An operation as it is deployed: the answer to an [`OperationId`], pinned to the bytes that execute it.
@@ -217,6 +217,22 @@ pub enum Mismatch {
         /// The deployed component.
         digest: Digest,
     },
+    /// It does not take what the stage before it puts out.
+    #[error(
+        "`{operation}` {version} takes `{input}`, and gets `{output}` from `{before}`: map what comes from there to what it takes"
+    )]
+    Neighbours {
+        /// The operation.
+        operation: OperationId,
+        /// The deployed version.
+        version: Version,
+        /// The type of its inputs.
+        input: String,
+        /// The operation of the stage before.
+        before: OperationId,
+        /// The type of its outputs.
+        output: String,
+    },
     /// It is to be folded with, and is no monoid.
     #[error(
         "`{operation}` {version} is no monoid, so that nothing can be folded with it: map over it, or implement `Monoid`"
@@ -301,6 +317,29 @@ impl Resolved {
             }
         }
         Ok(())
+    }
+
+    /// Checks that it takes what another one puts out, as far as both have schemas.
+    ///
+    /// # Errors
+    /// [`Mismatch::Neighbours`].
+    pub fn check_takes(&self, apply: Apply, before: &Self) -> Result<(), Mismatch> {
+        let (Some(input), Some(output)) = (&self.descriptor.input_schema, &before.descriptor.output_schema) else {
+            return Ok(());
+        };
+        // Whoever maps a monoid gives it pairs.
+        let pair = (apply == Apply::Map && self.descriptor.kind == Kind::Monoid).then(|| schema::pair_of(input));
+        let input = pair.as_deref().unwrap_or(input);
+        if schema::same(input, output) {
+            return Ok(());
+        }
+        Err(Mismatch::Neighbours {
+            operation: self.id.clone(),
+            version: self.version.clone(),
+            input: schema::brief(input),
+            before: before.id.clone(),
+            output: schema::brief(output),
+        })
     }
 
     /// Checks that it can be folded with.

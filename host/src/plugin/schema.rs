@@ -66,6 +66,11 @@ pub fn indented(schema: &str, indent: usize) -> String {
     parse(schema).map_or_else(|| schema.to_owned(), |named| lines(&named, indent))
 }
 
+/// Of a pair of values of one type.
+pub(super) fn pair_of(schema: &str) -> String {
+    format!(r#"{{"name":"pair","ty":{{"Tuple":[{schema},{schema}]}}}}"#)
+}
+
 fn parse(schema: &str) -> Option<Named> {
     serde_json::from_str(schema).ok()
 }

@@ -67,6 +67,18 @@ impl NewKey {
 pub struct SigningKey(KeyPair);
 
 /// A key cannot be used.
+///
+/// ```
+/// use palfrey_host::{
+///     plugin::{KeyError, NewKey, SigningKey},
+///     secret::{ExposeSecret, SecretString},
+/// };
+///
+/// let new = NewKey::generate(Some(&SecretString::from("correct horse")))?;
+/// let opened = SigningKey::open(new.secret.expose_secret(), Some(&SecretString::from("battery staple")));
+/// assert!(matches!(opened, Err(KeyError::WrongPassword)));
+/// # Ok::<(), KeyError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// It needs a password, and there is none.

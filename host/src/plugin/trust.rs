@@ -131,6 +131,12 @@ pub enum Untrusted {
 }
 
 /// The keys cannot be used.
+///
+/// ```
+/// use palfrey_host::plugin::{Trust, TrustError};
+///
+/// assert!(matches!(Trust::load(&["/nowhere".into()]), Err(TrustError::Read { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// A file or a folder cannot be read.

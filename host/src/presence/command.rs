@@ -1,6 +1,6 @@
 //! How a command to a worker or a job fails.
 
-use super::PATIENCE;
+use super::ANSWERED;
 use crate::{plugin::Suggestions, queue::QueueError};
 
 /// Why a command was not carried out.
@@ -41,7 +41,7 @@ pub enum CommandError {
     /// It was there, and did not say that it has heard.
     #[error(
         "{what} `{name}` has not answered within {}: it has just ended, or it hangs",
-        humantime::format_duration(PATIENCE)
+        humantime::format_duration(ANSWERED)
     )]
     NoAnswer {
         /// `worker` or `job`.

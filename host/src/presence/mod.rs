@@ -34,6 +34,9 @@ pub const QUIET: Duration = Duration::from_millis(500);
 /// How long the answers of workers that are known to be there are waited for, and of whoever is asked for by name.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long whoever was told something and is known to be there may take to say that it heard.
+pub const ANSWERED: Duration = Duration::from_secs(15);
+
 /// A worker, as it describes itself.
 ///
 /// ```

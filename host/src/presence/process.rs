@@ -5,6 +5,13 @@ use std::{fmt, path::Path};
 use serde::{Deserialize, Serialize};
 
 /// A process, as it describes itself to an operator.
+///
+/// ```
+/// use palfrey_host::presence::Process;
+///
+/// let process = Process { user: "ada".into(), host: "engine".into(), ..Process::here() };
+/// assert_eq!((process.pid, process.who()), (std::process::id(), "ada@engine".to_owned()));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Release of Palfrey.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     channel::{Channel, ChannelFactory, LeaseGuard, Receiver, Sender},
-    presence::{Answer, CommandError, JobStatus, PATIENCE, QUIET, Survey, WorkerStatus, find},
+    presence::{ANSWERED, Answer, CommandError, JobStatus, PATIENCE, QUIET, Survey, WorkerStatus, find},
     queue::QueueError,
     task::{AnyTask, RoutingKey},
     worker::WorkerIpc,
@@ -81,7 +81,7 @@ impl Asker<'_> {
     ) -> Result<(), CommandError> {
         let (reply_to, mut answers) = self.lease().await?;
         self.ipc.publish(&command(reply_to)).await?;
-        let answered = tokio::time::timeout(PATIENCE, answers.next()).await;
+        let answered = tokio::time::timeout(ANSWERED, answers.next()).await;
         if let Ok(Some((_, acker))) = answered {
             _ = acker.ack().await;
             answers.release().await;

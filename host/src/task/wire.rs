@@ -116,7 +116,7 @@ pub enum WireError {
     Stages(&'static str),
 }
 
-/// Whose message it is: what can be read of a task or a result of any version.
+/// Whose message it is: what can be read of a task or a result of any version. [`Envelope::read`] has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// The version of its format.

@@ -152,4 +152,10 @@ async fn operations_are_executed_by_id_without_their_types() {
     let inputs = [1_u8, 2, 3].map(|n| Encoded::from(vec![n]));
     let folded = IndexedStream::from(inputs).map(&multiply_by).fold(&sum).run(&runtime).await.unwrap();
     assert_eq!(folded.0[..], [18]);
+
+    // Bytes have no types, and operations do.
+    let divide = OperationHandle::new("arith/divide", &[][..]).unwrap();
+    let source = IndexedStream::from([Encoded::from(vec![1])]);
+    let Err(error) = source.map(&multiply_by).map(&divide).run(&runtime).await else { panic!("it takes pairs") };
+    assert!(error.to_string().contains("takes `(u64, u64)`, and gets `u64` from `arith/multiply-by`"), "{error}");
 }

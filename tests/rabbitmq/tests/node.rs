@@ -19,7 +19,7 @@ fn answers(port: u16) -> bool {
 
 #[test]
 fn a_node_keeps_its_data_when_killed_and_loses_it_when_dropped() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let node = NodeOptions::new().name("keeps-data").folder(folder.path()).start().unwrap();
     assert!(answers(node.port()));
     node.ctl(["add_vhost", "kept"]).unwrap();
@@ -40,7 +40,7 @@ fn a_node_keeps_its_data_when_killed_and_loses_it_when_dropped() {
 
 #[test]
 fn a_name_or_a_port_in_use_and_a_bad_name_are_refused_with_the_reason() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let options = || NodeOptions::new().name("taken").folder(folder.path());
     let node = options().start().unwrap();
 
@@ -63,7 +63,7 @@ fn a_name_or_a_port_in_use_and_a_bad_name_are_refused_with_the_reason() {
 
 #[test]
 fn a_node_does_not_outlive_an_owner_that_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut owner = Command::new(env::current_exe().unwrap())
         .args(["--exact", "owner_that_is_killed", "--nocapture"])
         .env(OWNER, folder.path())

@@ -101,6 +101,12 @@ async fn passwords_and_keys_are_shown_by_nothing() {
         let broken = write("broken", text.as_bytes());
         run(&["plugins", "--amqp-uri-file", &broken], &world, 2).await;
     }
+    for place in ["host", "host:99999/", ""] {
+        let scheme = if place == "host" { "http" } else { "amqp" };
+        let broken = format!("{scheme}://carol:{PASSWORD}@{place}");
+        run(&["plugins", "--amqp-uri", &broken], &world, 2).await;
+        run(&["plugins"], &World::at(broken), 2).await;
+    }
     let broken = write("broken", format!("{PASSWORD} \u{0}").as_bytes());
     let binary = write("binary", &[PASSWORD.as_bytes(), &[0xff]].concat());
     run(&["plugins", "--amqp-uri-file", &broken], &world, 2).await;

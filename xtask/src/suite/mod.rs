@@ -36,6 +36,8 @@ const NOT_IN_SDK: [&str; 3] = ["wasmtime", "tokio", "lapin"];
 
 // Workspaces beside the one that everything else is in.
 const INTERLEAVINGS: &str = "tests/interleavings/Cargo.toml";
+/// Its own files. The others are the host's, by paths that rustfmt cannot follow from there.
+const OF_INTERLEAVINGS: [&str; 3] = ["src/scenarios.rs", "src/twins.rs", "tests/explore.rs"];
 const PEERS: &str = "tests/peers/Cargo.toml";
 
 /// A check or a test failed, and the report, which ends with the number of them, has said so.
@@ -53,7 +55,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut suite = Suite::default();
     suite.step("format", || {
         workspace.cargo(["fmt", "--all", "--check"]).run()?;
-        // The interleavings are mostly the host's own files, by paths that rustfmt cannot follow.
+        let own =
+            OF_INTERLEAVINGS.map(|file| workspace.root().join("tests/interleavings").join(file).display().to_string());
+        Program::new("rustfmt").args(["--check", "--edition", "2024"]).args(own).run()?;
         workspace.cargo(["fmt", "--all", "--check", "--manifest-path", PEERS]).run()
     })?;
     suite.step("light SDK", || check_sdk(workspace))?;
@@ -64,7 +68,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let clippy = workspace.cargo(["clippy", "--release", "--target", WASM]);
         clippy.args(workspace.component_arguments()).args(["--", "-D", "warnings"]).run()
     })?;
-    suite.leave_out("clippy, peers", "it would be one more check of all dependencies; `cargo xtask bench` builds them");
+    let reason = "all dependencies would be built once more: `cargo clippy` and `cargo test` in tests/peers";
+    suite.leave_out("clippy and tests, peers", reason);
     // Tests run the programs too, and a runner builds only what it thinks they need.
     let programs =
         suite.step("programs", || workspace.cargo(["build", "--workspace", "--bins", "--examples"]).run())?;

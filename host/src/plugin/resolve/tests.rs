@@ -112,3 +112,33 @@ fn what_an_operation_cannot_do_is_said_before_a_task_is_sent() {
     let message = fib.check_encoding(Serializer::Cbor).unwrap_err().to_string();
     assert!(message.ends_with("does not understand the encoding `cbor`: it understands postcard"), "{message}");
 }
+
+#[test]
+fn neighbours_that_do_not_fit_are_named_both() {
+    const NUMBER: &str = r#"{"name":"u64","ty":"U64"}"#;
+    const TEXT: &str = r#"{"name":"String","ty":"String"}"#;
+    const NUMBERS: &str =
+        r#"{"name":"(u64, u64)","ty":{"Tuple":[{"name":"u64","ty":"U64"},{"name":"u64","ty":"U64"}]}}"#;
+    let state = state(&versions());
+    let of = |id: &str, input: Option<&str>, output: Option<&str>| {
+        let mut resolved = state.resolve(&id.parse().unwrap()).unwrap();
+        resolved.descriptor.input_schema = input.map(str::to_owned);
+        resolved.descriptor.output_schema = output.map(str::to_owned);
+        resolved
+    };
+    let (fib, lines) = (of("arith/fib-at", Some(NUMBER), Some(NUMBER)), of("arith/multiply-by", None, Some(TEXT)));
+    assert_eq!(fib.check_takes(Apply::Map, &fib), Ok(()));
+    assert_eq!(lines.check_takes(Apply::Map, &fib), Ok(()), "what it takes is not known");
+    let message = fib.check_takes(Apply::Map, &lines).unwrap_err().to_string();
+    assert!(
+        message.starts_with("`arith/fib-at` 2.0.0 takes `u64`, and gets `String` from `arith/multiply-by`"),
+        "{message}"
+    );
+    // A monoid folds its elements, and maps pairs of them.
+    let (sum, pairs) = (of("arith/sum", Some(NUMBER), Some(NUMBER)), of("arith/multiply-by", None, Some(NUMBERS)));
+    assert_eq!(sum.check_takes(Apply::Fold, &fib), Ok(()));
+    assert_eq!(sum.check_takes(Apply::Map, &pairs), Ok(()));
+    let message = sum.check_takes(Apply::Map, &fib).unwrap_err().to_string();
+    assert!(message.contains("takes `(u64, u64)`, and gets `u64` from"), "{message}");
+    assert!(sum.check_takes(Apply::Fold, &pairs).is_err());
+}
