@@ -130,12 +130,12 @@ impl Exact {
     pub async fn finish(mut self) {
         self.release();
         let folded = soon(&mut self.folded.result).await.expect("the job does not panic");
-        let folded = folded.unwrap_or_else(|error| panic!("the fold failed: {error}"));
+        let folded = folded.unwrap_or_else(|error| panic!("the fold failed: {:#}", anyhow::Error::from(error)));
         let differs = folded.bytes().zip(self.text.bytes()).position(|(is, should)| is != should);
         assert!(folded == self.text, "{} characters instead of {ELEMENTS}, wrong at {differs:?}", folded.len());
 
         let mapped = soon(&mut self.mapped.result).await.expect("the job does not panic");
-        let mut mapped = mapped.unwrap_or_else(|error| panic!("the map failed: {error}"));
+        let mut mapped = mapped.unwrap_or_else(|error| panic!("the map failed: {:#}", anyhow::Error::from(error)));
         assert_eq!(mapped.len() as u64, ELEMENTS, "each index comes once");
         mapped.sort_unstable();
         let version = self.version;

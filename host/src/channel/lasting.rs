@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::queue::{Connection, Publisher, QueueError, QueueHandle, QueueSpec};
 
-/// The pauses while a queue is missing that cannot be made from here: a quarter of a minute in all.
+/// The pauses while a queue is missing that cannot be made from here, or takes no messages: a quarter of a minute in all.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(50))
     .with_max_delay(Duration::from_secs(2))
@@ -56,12 +56,53 @@ impl Publisher for Lasting {
         let mut pauses = PAUSES.build();
         loop {
             let attempts = *self.attempts.lock().await;
-            let missing = match self.publisher.publish(message.clone()).await {
-                Err(missing @ QueueError::NoSuchQueue(_)) => missing,
+            let failed = match self.publisher.publish(message.clone()).await {
+                Err(failed @ (QueueError::NoSuchQueue(_) | QueueError::Refused(_))) => failed,
                 published => return published,
             };
-            let Some(pause) = pauses.next() else { return Err(missing) };
-            self.make_again(attempts, pause).await;
+            let Some(pause) = pauses.next() else { return Err(failed) };
+            if let QueueError::NoSuchQueue(_) = failed {
+                self.make_again(attempts, pause).await;
+            } else {
+                // RabbitMQ refuses what comes while a quorum queue that somebody has just made has no leader yet.
+                tracing::debug!(queue = self.queue.name, "a message was refused; sending it again");
+                tokio::time::sleep(pause).await;
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::queue::{QueueKind, in_memory::InMemory};
+
+    /// Refuses so many messages.
+    #[derive(Debug)]
+    struct Refusing(AtomicU32);
+
+    #[async_trait]
+    impl Publisher for Refusing {
+        async fn publish(&self, _message: Bytes) -> Result<(), QueueError> {
+            let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            left.map_or(Ok(()), |_| Err(QueueError::Refused("tasks".into())))
+        }
+    }
+
+    async fn publish(refusals: u32) -> Result<(), QueueError> {
+        let lasting = Lasting {
+            connection: Arc::new(InMemory::default()),
+            queue: QueueSpec::new("tasks", QueueKind::Tasks),
+            publisher: Arc::new(Refusing(refusals.into())),
+            attempts: Mutex::default(),
+        };
+        lasting.publish(Bytes::new()).await
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_refused_is_sent_again() {
+        publish(3).await.unwrap();
     }
 }
