@@ -32,9 +32,9 @@ const SMALL: usize = 1 << 20;
 /// use palfrey_schedule::{FoldTree, Phase};
 ///
 /// let mut tree = FoldTree::default();
-/// (0..8).for_each(|index| tree.insert(index..index + 1, index, 8));
-/// // Two slots combine half of it each.
-/// assert_eq!(tree.take_run(Phase::Complete { slots: 2 }).map(|(range, _)| range), Some(0..4));
+/// (0..4).for_each(|index| tree.insert(index..index + 1, index, 8));
+/// assert_eq!(tree.take_run(Phase::Busy), None, "there may be more of them soon");
+/// assert_eq!(tree.take_run(Phase::Idle), Some((0..4, vec![0, 1, 2, 3])));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
