@@ -1,5 +1,5 @@
-//! Where cargo has put what the tests run. A test is `<target>/<profile>/deps/<test>`, and a program of theirs
-//! `<target>/<profile>/<program>`, wherever `<target>` is.
+//! Where cargo has put what the tests run. A test is `<target>/<profile>/deps/<test>`, an example `…/examples/<example>`, and a
+//! program of theirs `<target>/<profile>/<program>`, wherever `<target>` is.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 fn profile() -> PathBuf {
     let program = std::env::current_exe().expect("a process knows its program");
     let folder = program.parent().expect("a program is in a folder");
-    let is_test = folder.ends_with("deps");
-    if is_test { folder.parent().expect("it is in a folder of cargo's") } else { folder }.to_owned()
+    let is_below = folder.ends_with("deps") || folder.ends_with("examples");
+    if is_below { folder.parent().expect("it is in a folder of cargo's") } else { folder }.to_owned()
 }
 
 /// Where cargo builds.
