@@ -160,8 +160,8 @@ pub(super) async fn answer_for(
             | WorkerIpc::Terminate { .. }
             | WorkerIpc::Drain { .. }
             | WorkerIpc::Answered { .. }
-            | WorkerIpc::Accuse { .. }
-            | WorkerIpc::Vouch { .. } => {}
+            | WorkerIpc::Accuse(_)
+            | WorkerIpc::Vouch(_) => {}
         }
     }
 }

@@ -9,11 +9,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Chain, WorkerIpc, WorkerRuntime,
+    Chain, Suspect, WorkerIpc, WorkerRuntime,
     activity::{Executing, Phase},
     processing::Processing,
     terminate,
-    witness::Case,
 };
 use crate::{
     presence::{Answer, LoadedPlugin, PATIENCE, WorkerStatus},
@@ -69,17 +68,10 @@ impl<'a> Control<'a> {
                 self.drain.cancel();
                 self.answer(reply_to, Answer::Accepted);
             }
-            WorkerIpc::Accuse { routing_key, task, attempt } => {
-                let case = Case { routing_key, task, attempt };
-                if self.processing.witness.has_had(&case) {
-                    self.vouch(case);
-                }
-            }
-            WorkerIpc::Vouch { routing_key, task, attempt } => {
-                self.processing.witness.hear(Case { routing_key, task, attempt });
-            }
+            WorkerIpc::Accuse(suspect) if self.processing.witness.has_had(&suspect) => self.vouch(suspect),
+            WorkerIpc::Vouch(suspect) => self.processing.witness.hear(suspect),
             // To others.
-            WorkerIpc::Drain { .. } | WorkerIpc::Cancel { .. } => {}
+            WorkerIpc::Drain { .. } | WorkerIpc::Cancel { .. } | WorkerIpc::Accuse(_) => {}
         }
     }
 
@@ -95,10 +87,10 @@ impl<'a> Control<'a> {
         });
     }
 
-    fn vouch(&mut self, case: Case) {
+    fn vouch(&mut self, suspect: Suspect) {
         let worker = self.worker.clone();
         self.answers.spawn(async move {
-            match tokio::time::timeout(PATIENCE, worker.tell_all(&case.vouched())).await {
+            match tokio::time::timeout(PATIENCE, worker.tell_all(&WorkerIpc::Vouch(suspect))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(error = %Chain(&error), "could not vouch for a task"),
                 Err(_) => tracing::debug!("could not vouch for a task in time"),

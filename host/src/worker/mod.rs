@@ -1,8 +1,8 @@
 //! Workers: generic hosts that execute tasks.
 //!
 //! [`WorkerRuntime::main_loop`] is the whole of it: take tasks, execute them, send results, acknowledge. `processing` is what
-//! happens to one delivery, `suspects` deals with those that may kill the worker (`witness` remembers those that did not), `jobs` holds what is running and what was
-//! terminated, without any I/O, and `executor` runs the stages of one task on a slot.
+//! happens to one delivery, `suspects` deals with those that may kill the worker and `witness` remembers those that did not,
+//! `jobs` holds what is running and what was terminated, without any I/O, and `executor` runs the stages of one task on a slot.
 //!
 //! # A loop of one's own
 //!
@@ -165,23 +165,28 @@ pub enum WorkerIpc {
     },
     /// A task came back so often that it is about to be taken for what kills workers. Whoever has had it and lives
     /// [vouches](Self::Vouch) for it.
-    Accuse {
-        /// Its job.
-        routing_key: RoutingKey,
-        /// The task.
-        task: TaskId,
-        /// Which attempt of it.
-        attempt: u32,
-    },
+    Accuse(Suspect),
     /// A worker has had an [accused](Self::Accuse) task and lives: it lost its connection, and nothing else.
-    Vouch {
-        /// The job of the task.
-        routing_key: RoutingKey,
-        /// The task.
-        task: TaskId,
-        /// Which attempt of it.
-        attempt: u32,
-    },
+    Vouch(Suspect),
+}
+
+/// A task that came back again and again, as workers speak of it among themselves.
+///
+/// ```
+/// use palfrey_host::{task::AnyTask, worker::Suspect};
+///
+/// fn named(task: &AnyTask) -> Suspect {
+///     Suspect { routing_key: task.routing_key.clone(), task: task.id, attempt: task.attempt }
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Its job.
+    pub routing_key: RoutingKey,
+    /// Its number in the job.
+    pub task: TaskId,
+    /// How often it failed before in a transient way. What survived that may be deadly now.
+    pub attempt: u32,
 }
 
 impl Message for WorkerIpc {

@@ -16,9 +16,8 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Chain, Times, last_operation,
+    Chain, Suspect, Times, WorkerIpc, last_operation,
     processing::{End, Processing, Slot, acknowledge, move_to, settle, span},
-    witness::Case,
 };
 use crate::{
     presence::PATIENCE,
@@ -108,13 +107,13 @@ impl Processing {
         let Some((task, delivery)) = self.read(delivery).await else { return };
         let span = span(&task);
         async {
-            let case = Case::of(&task);
+            let suspect = Suspect { routing_key: task.routing_key.clone(), task: task.id, attempt: task.attempt };
             if delivery.earlier >= ATTEMPTS {
                 // Nothing is executed here.
                 permits.clear();
-                return self.judge(&task, case, suspects, delivery).await;
+                return self.judge(&task, &suspect, suspects, delivery).await;
             }
-            self.witness.note(case.clone(), Instant::now());
+            self.witness.note(suspect.clone(), Instant::now());
             let Delivery { earlier, moves, acker, .. } = delivery;
             let Some(running) = self.start(&task, acker).await else { return };
             tracing::warn!(attempt = earlier + 1, "executing a task alone that may be what kills workers");
@@ -131,7 +130,7 @@ impl Processing {
                     }
                 }
             };
-            self.witness.note(case, Instant::now());
+            self.witness.note(suspect, Instant::now());
             match end {
                 // The worker ends in order. As a new message, so that this is no attempt that killed it.
                 End::HandBack => move_to(running.end(), suspects, "its worker ended in order").await,
@@ -145,8 +144,8 @@ impl Processing {
     }
 
     /// Whether it was the task that ended its attempts, or what else was lost meanwhile.
-    async fn judge(&self, task: &AnyTask, case: Case, suspects: &QueueSpec, delivery: Delivery) {
-        if self.is_vouched_for(&case).await {
+    async fn judge(&self, task: &AnyTask, suspect: &Suspect, suspects: &QueueSpec, delivery: Delivery) {
+        if self.is_vouched_for(suspect).await {
             tracing::warn!(deliveries = delivery.earlier, "a worker has had this task and lives: it is tried again");
             // As a new message, whose attempts are counted anew.
             move_to([delivery.acker], suspects, "its workers live: they lost their connections").await;
@@ -158,28 +157,30 @@ impl Processing {
     }
 
     /// Whether a worker that has had a task lives, this one included.
-    async fn is_vouched_for(&self, case: &Case) -> bool {
-        if self.witness.has_had(case) {
+    async fn is_vouched_for(&self, suspect: &Suspect) -> bool {
+        if self.witness.has_had(suspect) {
             return true;
         }
-        let vouched = self.witness.vouched_for(case);
+        let vouched = self.witness.vouched_for(suspect);
         let accusing = async {
             let mut times = tokio::time::interval(ACCUSE);
             times.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 times.tick().await;
-                if let Err(error) = self.worker.tell_all(&case.accused()).await {
+                if let Err(error) = self.worker.tell_all(&WorkerIpc::Accuse(suspect.clone())).await {
                     tracing::debug!(error = %Chain(&error), "could not ask who has had a task");
                 }
             }
         };
-        tokio::select! {
-            biased;
-            () = vouched => true,
-            () = self.closing.cancelled() => false,
-            () = accusing => false,
-            () = tokio::time::sleep(PATIENCE) => false,
-        }
+        let heard = async {
+            tokio::select! {
+                biased;
+                () = vouched => true,
+                () = self.closing.cancelled() => false,
+                () = accusing => false,
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.unwrap_or(false)
     }
 
     /// Nobody executes it again. Its job is told first: whatever dies in between, somebody does it once more.

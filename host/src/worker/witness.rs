@@ -1,7 +1,7 @@
 //! Suspects that this worker has had, and survived.
 //!
 //! The broker counts how often a task came back, and not why. Whoever is asked about one here has not died of it: see
-//! [`WorkerIpc::Accuse`].
+//! [`WorkerIpc::Accuse`](super::WorkerIpc::Accuse).
 
 use std::{
     collections::HashMap,
@@ -14,44 +14,19 @@ use tokio::{
     time::Instant,
 };
 
-use super::WorkerIpc;
-use crate::task::{AnyTask, RoutingKey, TaskId};
+use super::Suspect;
 
 /// How long a suspect is remembered after its end here.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
-/// Cases of which is heard at once. Who listens waits for one, and asks again.
+/// Suspects of which is heard at once. Who listens waits for one, and asks again.
 const HEARD: usize = 16;
-
-/// A task as workers speak of it among themselves.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Case {
-    pub(super) routing_key: RoutingKey,
-    pub(super) task: TaskId,
-    pub(super) attempt: u32,
-}
-
-impl Case {
-    pub(super) fn of(task: &AnyTask) -> Self {
-        Self { routing_key: task.routing_key.clone(), task: task.id, attempt: task.attempt }
-    }
-
-    pub(super) fn accused(&self) -> WorkerIpc {
-        let Self { routing_key, task, attempt } = self.clone();
-        WorkerIpc::Accuse { routing_key, task, attempt }
-    }
-
-    pub(super) fn vouched(&self) -> WorkerIpc {
-        let Self { routing_key, task, attempt } = self.clone();
-        WorkerIpc::Vouch { routing_key, task, attempt }
-    }
-}
 
 /// What a worker can say of suspects, and what others say.
 #[derive(Debug)]
 pub(super) struct Witness {
-    had: Mutex<HashMap<Case, Instant>>,
-    vouched: broadcast::Sender<Case>,
+    had: Mutex<HashMap<Suspect, Instant>>,
+    vouched: broadcast::Sender<Suspect>,
 }
 
 impl Default for Witness {
@@ -62,13 +37,13 @@ impl Default for Witness {
 
 impl Witness {
     /// A suspect begins here, or has ended.
-    pub(super) fn note(&self, case: Case, now: Instant) {
-        self.had().insert(case, now);
+    pub(super) fn note(&self, suspect: Suspect, now: Instant) {
+        self.had().insert(suspect, now);
     }
 
     /// Whether a suspect was here, this worker being alive.
-    pub(super) fn has_had(&self, case: &Case) -> bool {
-        self.had().contains_key(case)
+    pub(super) fn has_had(&self, suspect: &Suspect) -> bool {
+        self.had().contains_key(suspect)
     }
 
     /// Forgets what ended long ago. Not to be called while one runs.
@@ -77,18 +52,18 @@ impl Witness {
     }
 
     /// Somebody vouches for a task.
-    pub(super) fn hear(&self, case: Case) {
+    pub(super) fn hear(&self, suspect: Suspect) {
         // Nobody has accused one here, most of the time.
-        _ = self.vouched.send(case);
+        _ = self.vouched.send(suspect);
     }
 
     /// Waits until somebody vouches for a task, from now on.
-    pub(super) fn vouched_for(&self, case: &Case) -> impl Future<Output = ()> + use<> {
-        let (mut heard, case) = (self.vouched.subscribe(), case.clone());
+    pub(super) fn vouched_for(&self, suspect: &Suspect) -> impl Future<Output = ()> + use<> {
+        let (mut heard, suspect) = (self.vouched.subscribe(), suspect.clone());
         async move {
             loop {
                 match heard.recv().await {
-                    Ok(other) if other == case => return,
+                    Ok(other) if other == suspect => return,
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     // Never: the sender outlives who listens.
                     Err(RecvError::Closed) => std::future::pending().await,
@@ -97,7 +72,7 @@ impl Witness {
         }
     }
 
-    fn had(&self) -> MutexGuard<'_, HashMap<Case, Instant>> {
+    fn had(&self) -> MutexGuard<'_, HashMap<Suspect, Instant>> {
         self.had.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,35 +82,38 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::task::TaskId;
 
-    fn case(task: u64, attempt: u32) -> Case {
-        Case { routing_key: "job".into(), task: TaskId(task), attempt }
+    fn suspect(task: u64, attempt: u32) -> Suspect {
+        Suspect { routing_key: "job".into(), task: TaskId(task), attempt }
     }
 
     #[test]
     fn what_was_here_is_remembered_for_a_while_after_its_end() {
         let (witness, begun) = (Witness::default(), Instant::now());
-        witness.note(case(1, 0), begun);
-        witness.note(case(2, 0), begun);
-        assert!(witness.has_had(&case(1, 0)) && !witness.has_had(&case(1, 1)) && !witness.has_had(&case(3, 0)));
-        witness.note(case(1, 0), begun + Duration::from_secs(100));
+        witness.note(suspect(1, 0), begun);
+        witness.note(suspect(2, 0), begun);
+        assert!(
+            witness.has_had(&suspect(1, 0)) && !witness.has_had(&suspect(1, 1)) && !witness.has_had(&suspect(3, 0))
+        );
+        witness.note(suspect(1, 0), begun + Duration::from_secs(100));
         witness.reap(begun + REMEMBERED);
-        assert!(witness.has_had(&case(1, 0)) && !witness.has_had(&case(2, 0)));
+        assert!(witness.has_had(&suspect(1, 0)) && !witness.has_had(&suspect(2, 0)));
     }
 
     #[test]
     fn a_word_for_one_task_is_not_one_for_another() {
         let witness = Witness::default();
-        witness.hear(case(1, 0));
-        let vouched = witness.vouched_for(&case(1, 0));
+        witness.hear(suspect(1, 0));
+        let vouched = witness.vouched_for(&suspect(1, 0));
         tokio::pin!(vouched);
         assert!(vouched.as_mut().now_or_never().is_none(), "that was before");
-        witness.hear(case(2, 0));
-        witness.hear(case(1, 1));
+        witness.hear(suspect(2, 0));
+        witness.hear(suspect(1, 1));
         assert!(vouched.as_mut().now_or_never().is_none());
         // More than can be kept: who lags behind hears the next one.
-        (0..100).for_each(|task| witness.hear(case(task, 7)));
-        witness.hear(case(1, 0));
+        (0..100).for_each(|task| witness.hear(suspect(task, 7)));
+        witness.hear(suspect(1, 0));
         assert!(vouched.as_mut().now_or_never().is_some());
     }
 }

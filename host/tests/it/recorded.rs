@@ -16,7 +16,7 @@ use palfrey_host::{
         AnyTask, AnyTaskResult, Apply, Cause, Digest, ElementFailure, ExecutionError, OperationId, Packed, Stage,
         TaskId, TaskOutcome, WorkerReport, wire::Message,
     },
-    worker::WorkerIpc,
+    worker::{Suspect, WorkerIpc},
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy, Serializer};
 use uuid::Uuid;
@@ -122,10 +122,9 @@ fn control_messages_and_answers() {
     check("wire-1/ipc-cancel", WorkerIpc::Cancel { routing_key: job(), by: by.clone(), reply_to: reply_to() });
     check("wire-1/ipc-answered", WorkerIpc::Answered { routing_key: job(), tasks: vec![TaskId(300), TaskId(7)] });
     check("wire-1/ipc-drain", WorkerIpc::Drain { worker: "3f2a".into(), by, reply_to: reply_to() });
-    let (routing_key, task, attempt) = (job(), TaskId(300), 3);
-    check("wire-1/ipc-accuse", WorkerIpc::Accuse { routing_key, task, attempt });
-    let (routing_key, task, attempt) = (job(), TaskId(300), 3);
-    check("wire-1/ipc-vouch", WorkerIpc::Vouch { routing_key, task, attempt });
+    let suspect = Suspect { routing_key: job(), task: TaskId(300), attempt: 3 };
+    check("wire-1/ipc-accuse", WorkerIpc::Accuse(suspect.clone()));
+    check("wire-1/ipc-vouch", WorkerIpc::Vouch(suspect));
     let process = Process {
         version: "0.1.0".into(),
         user: "ada".into(),
