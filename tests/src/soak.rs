@@ -161,9 +161,9 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
     soon(sender.publish(good_task(&job, digest, 7), Sent::Good(7))).await.expect("a last task is sent");
     check(soon(answers.next()).await.expect("the last task is answered")).await;
 
-    assert_eq!(*dead.borrow(), bad, "nothing but bad messages becomes a dead letter");
     drop(counter);
     let reasons = std::mem::take(&mut *reasons.lock().expect("nothing panics while it counts"));
+    assert_eq!(*dead.borrow(), bad, "nothing but bad messages becomes a dead letter: {reasons:#?}");
     let usage = [before.expect("there are more messages than none"), worker.usage()];
     Usage::assert_did_not_grow(usage);
     Soaked { dead: bad, reasons, replayed, good, oversized, time, usage }

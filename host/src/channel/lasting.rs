@@ -64,7 +64,8 @@ impl Publisher for Lasting {
             if let QueueError::NoSuchQueue(_) = failed {
                 self.make_again(attempts, pause).await;
             } else {
-                // RabbitMQ refuses what comes while a quorum queue that somebody has just made has no leader yet.
+                // RabbitMQ refuses what comes while a quorum queue that somebody has just made has no leader yet, and does
+                // not tell when it has one.
                 tracing::debug!(queue = self.queue.name, "a message was refused; sending it again");
                 tokio::time::sleep(pause).await;
             }
