@@ -90,7 +90,7 @@ async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_a
     // Each is ended while every worker executes one of its tasks and holds others.
     for (number, others, ends_by_timeout) in [(NUMBERS[0], FREE / 3, false), (NUMBERS[1], 2 * FREE / 3, true)] {
         let options = all_at_once();
-        let options = if ends_by_timeout { options.timeout(Duration::from_secs(6)) } else { options };
+        let options = if ends_by_timeout { options.timeout(Duration::from_secs(12)) } else { options };
         let source = IndexedStream::from(vec![number; TASKS]).options(options);
         let results = source.map(&Stamp::ENDLESS).run(cast.runtime()).await.unwrap();
         let mut job = tokio::spawn(results.into_values_sorted());
