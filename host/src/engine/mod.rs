@@ -46,7 +46,7 @@ use std::{
 };
 
 use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy, Store,
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy, Store,
     component::{HasSelf, Linker},
 };
 
@@ -356,7 +356,9 @@ fn settings(slots: usize, largest: &Limits) -> Config {
         .max_component_instance_size(4 << 20)
         .max_memory_size(usize::try_from(largest.memory).unwrap_or(usize::MAX))
         .table_elements(largest.table_elements as usize)
-        // An instance that stays below these leaves its pages in place, so that the next one need not fault them in.
+        // An instance that stays below these leaves its pages in place, so that the next one need not fault them in. Where the
+        // kernel can say which of them were written (Linux from 6.7), only those are set back.
+        .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(2 << 20)
         .table_keep_resident(512 << 10);
     let mut config = code_settings();

@@ -41,6 +41,12 @@ const LOAD_AT_ONCE: &str = "\
         {error, _} -> none \
     end.";
 
+/// Notes them, in a file that is there as a whole or not at all.
+const NOTE_MODULES: &str = "\
+    File = os:getenv(\"PALFREY_MODULES\"), Own = File ++ os:getpid(), \
+    ok = file:write_file(Own, io_lib:format(\"~p.~n\", [[Name || {Name, _} <- code:all_loaded()]])), \
+    file:rename(Own, File)";
+
 const KEEPER: &str = include_str!("keeper.sh");
 
 /// How a node is to run. Everything has a default.
@@ -287,11 +293,7 @@ impl Node {
         command.args(["-c", KEEPER, "keeper"]).arg(folder).arg(&install.epmd).arg(&install.server);
         let run = Run::start(name, command)?;
         if !modules.exists() {
-            self.evaluate(&format!(
-                "File = os:getenv(\"PALFREY_MODULES\"), Own = File ++ os:getpid(), \
-                 ok = file:write_file(Own, io_lib:format(\"~p.~n\", [[Name || {{Name, _}} <- code:all_loaded()]])), \
-                 file:rename(Own, File)"
-            ))?;
+            self.evaluate(NOTE_MODULES)?;
         }
         *self.run.lock().expect("nothing panics while it holds the lock") = Some(run);
         Ok(())

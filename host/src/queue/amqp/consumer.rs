@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use lapin::{
     Channel,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
     },
-    types::{FieldTable, ShortString},
+    types::{DeliveryTag, FieldTable, ShortString},
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use super::{
     headers,
     link::Link,
     publisher::Outbox,
+    settlements::Settlements,
     short,
     topology::{self, Named},
 };
@@ -45,11 +46,12 @@ pub(super) struct Receiver {
 
 /// A subscription on one channel.
 struct Subscription {
-    channel: Arc<Channel>,
+    channel: Channel,
     consumer: lapin::Consumer,
     /// The queue from which it reads.
     queue: ShortString,
     connection: Arc<lapin::Connection>,
+    settlements: Arc<Settlements>,
 }
 
 /// Why a subscription does not go on.
@@ -121,12 +123,13 @@ impl Receiver {
                 channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
                 let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
                 let consumer = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
-                Ok((Arc::new(channel), consumer, queue))
+                Ok((channel, consumer, queue))
             }
         };
         let ((channel, consumer, queue), connection) =
             self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
-        Ok(Subscription { channel, consumer, queue, connection })
+        let settlements = Settlements::new(channel.clone(), connection.clone(), self.link.clone());
+        Ok(Subscription { channel, consumer, queue, connection, settlements })
     }
 
     /// The next message, if there is one now, on a channel of its own.
@@ -136,11 +139,14 @@ impl Receiver {
             let name = name.clone();
             async move {
                 let taken = channel.basic_get(name, BasicGetOptions::default()).await?;
-                Ok(taken.map(|taken| (Arc::new(channel), taken.delivery)))
+                Ok(taken.map(|taken| (channel, taken.delivery)))
             }
         };
         let (taken, connection) = self.link.on_channel_of(&self.spec.name, "take from", work).await?;
-        Ok(taken.and_then(|(channel, delivery)| self.received(channel, connection, delivery).into_delivery()))
+        Ok(taken.and_then(|(channel, delivery)| {
+            let settlements = Settlements::new(channel, connection, self.link.clone());
+            self.received(&settlements, delivery).into_delivery()
+        }))
     }
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
@@ -171,10 +177,7 @@ impl Receiver {
             };
             let sent = match self.spec.kind {
                 QueueKind::Log => self.hand_over_record(delivery, deliveries).await,
-                _ => {
-                    let (channel, connection) = (subscription.channel.clone(), subscription.connection.clone());
-                    deliveries.send(self.received(channel, connection, delivery)).await.is_ok()
-                }
+                _ => deliveries.send(self.received(&subscription.settlements, delivery)).await.is_ok(),
             };
             if !sent {
                 return End::Unwanted;
@@ -202,24 +205,19 @@ impl Receiver {
         true
     }
 
-    fn received(
-        &self,
-        channel: Arc<Channel>,
-        connection: Arc<lapin::Connection>,
-        delivery: lapin::message::Delivery,
-    ) -> Received {
-        let lapin::message::Delivery { properties, data, acker, redelivered, .. } = delivery;
+    fn received(&self, settlements: &Arc<Settlements>, delivery: lapin::message::Delivery) -> Received {
+        let lapin::message::Delivery { properties, data, acker, redelivered, delivery_tag, .. } = delivery;
+        settlements.delivered(delivery_tag);
         let payload = Bytes::from(data);
         let held = Held {
-            acker: Some(acker),
-            _channel: channel,
-            connection,
+            tag: Some(delivery_tag),
+            acker,
+            settlements: settlements.clone(),
             payload: payload.clone(),
             earlier: headers::earlier_deliveries(&properties).unwrap_or(u32::from(redelivered)),
             moves: headers::moves(&properties),
             queue: self.spec.clone(),
             outbox: self.outbox.clone(),
-            link: self.link.clone(),
             asking: self.asking.clone(),
         };
         Received { payload, redelivered, offset: None, held: Some(held) }
@@ -235,13 +233,10 @@ impl Subscription {
             return;
         }
         while let Some(Ok(delivery)) = consumer.next().await {
-            delivery.acker.nack(give_back()).await.ok();
+            let requeue = BasicNackOptions { requeue: true, ..Default::default() };
+            delivery.acker.nack(requeue).await.ok();
         }
     }
-}
-
-fn give_back() -> BasicNackOptions {
-    BasicNackOptions { requeue: true, ..Default::default() }
 }
 
 /// A message that was received and not asked for yet.
@@ -270,35 +265,33 @@ impl Received {
 /// A delivery that is to be settled, on the channel on which it came. Dropping it gives it back.
 #[derive(Debug)]
 struct Held {
-    acker: Option<lapin::Acker>,
-    /// Keeps the channel open.
-    _channel: Arc<Channel>,
-    connection: Arc<lapin::Connection>,
+    /// None once it is settled.
+    tag: Option<DeliveryTag>,
+    /// Knows whether the channel is gone.
+    acker: lapin::Acker,
+    settlements: Arc<Settlements>,
     payload: Bytes,
     /// Earlier deliveries from this queue.
     earlier: u32,
     moves: Vec<Move>,
     queue: QueueSpec,
     outbox: Outbox,
-    link: Link,
     asking: Link,
 }
 
 impl Held {
     fn is_usable(&self) -> bool {
-        self.acker.as_ref().is_some_and(lapin::Acker::usable)
+        self.acker.usable()
     }
 
-    fn take(&mut self) -> Result<lapin::Acker, QueueError> {
-        self.acker.take().filter(lapin::Acker::usable).ok_or(QueueError::Stale)
+    fn take(&mut self) -> Result<DeliveryTag, QueueError> {
+        let usable = self.is_usable();
+        self.tag.take().filter(|_| usable).ok_or(QueueError::Stale)
     }
 
-    /// Waits until the channel has taken the frame, or is gone.
-    async fn settled(&self, answer: impl Future<Output = lapin::Result<bool>>) -> Result<(), QueueError> {
-        match self.link.unless_lost(&self.connection, answer).await {
-            Some(Ok(true)) => Ok(()),
-            Some(Ok(false) | Err(_)) | None => Err(QueueError::Stale),
-        }
+    async fn acknowledge(&mut self) -> Result<(), QueueError> {
+        let tag = self.take()?;
+        self.settlements.acknowledge(tag).await
     }
 
     /// Publishes the message to another queue, which is made unless it exists.
@@ -325,13 +318,12 @@ impl Held {
 #[async_trait]
 impl Acker for Held {
     async fn ack(mut self: Box<Self>) -> Result<(), QueueError> {
-        let acker = self.take()?;
-        self.settled(acker.ack(BasicAckOptions::default())).await
+        self.acknowledge().await
     }
 
     async fn nack(mut self: Box<Self>) -> Result<(), QueueError> {
-        let acker = self.take()?;
-        self.settled(acker.nack(give_back())).await
+        let tag = self.take()?;
+        self.settlements.give_back(tag).await
     }
 
     async fn move_to(mut self: Box<Self>, queue: &QueueSpec, reason: &str) -> Result<(), QueueError> {
@@ -340,8 +332,7 @@ impl Acker for Held {
             return Err(QueueError::Stale);
         }
         self.publish_to(queue, reason).await?;
-        let acker = self.take()?;
-        self.settled(acker.ack(BasicAckOptions::default())).await
+        self.acknowledge().await
     }
 
     async fn dead_letter(self: Box<Self>, reason: &str) -> Result<(), QueueError> {
@@ -358,9 +349,8 @@ impl Acker for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(acker) = self.acker.take() {
-            // The first poll hands the frame to the connection; nobody has to wait until it is written.
-            acker.nack(give_back()).now_or_never();
+        if let Ok(tag) = self.take() {
+            self.settlements.drop_back(tag);
         }
     }
 }
@@ -382,8 +372,8 @@ mod tests {
         let mut received = handle.receiver(1).start().await.unwrap();
         let held = received.recv().await.unwrap().held.unwrap();
         // The client library never answers, as it does when the frame goes out at the very moment of the loss.
-        let settling = held.settled(std::future::pending());
-        let lost = async { held.connection.close(200, "lost".into()).await.unwrap() };
+        let settling = held.settlements.taken(std::future::pending());
+        let lost = async { held.settlements.connection.close(200, "lost".into()).await.unwrap() };
         let both = futures::future::join(settling, lost);
         let (settled, ()) = tokio::time::timeout(super::CHECK * 6, both).await.expect("it does not wait");
         assert!(matches!(settled, Err(QueueError::Stale)));

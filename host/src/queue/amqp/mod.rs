@@ -15,10 +15,12 @@
 //! Only this module names the client library.
 
 mod address;
+mod bursts;
 mod consumer;
 mod headers;
 mod link;
 mod publisher;
+mod settlements;
 mod tls;
 mod topology;
 

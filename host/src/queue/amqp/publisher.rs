@@ -16,11 +16,12 @@ use lapin::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 use tracing::{Span, debug, trace};
 
 use super::{
+    bursts::Bursts,
     link::{Link, Verdict, forbidden_topic, size_limit},
     topology,
 };
@@ -146,10 +147,12 @@ impl Driver {
     async fn drive(&mut self, channel: &Channel) -> Option<lapin::Error> {
         let mut confirms = Confirms::new();
         let mut returned = HashSet::new();
+        let mut bursts = Bursts::default();
         for (&id, message) in &self.unconfirmed {
             confirms.push(self.send(channel, id, message));
         }
         loop {
+            let wait = bursts.wait(self.unconfirmed.len());
             tokio::select! {
                 biased;
                 Some(first) = confirms.next() => {
@@ -161,10 +164,18 @@ impl Driver {
                         return Some(error);
                     }
                 }
-                message = self.incoming.recv(), if self.unconfirmed.len() < WINDOW => match message {
-                    Some(message) => {
-                        let id = self.enqueue(message);
-                        confirms.push(self.send(channel, id, &self.unconfirmed[&id]));
+                () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => bursts.release(),
+                message = self.incoming.recv(), if wait.is_none() && self.unconfirmed.len() < WINDOW => match message {
+                    Some(first) => {
+                        let (mut bytes, mut next) = (0, Some(first));
+                        while let Some(message) = next {
+                            bytes += message.payload.len();
+                            let id = self.enqueue(message);
+                            confirms.push(self.send(channel, id, &self.unconfirmed[&id]));
+                            let has_room = self.unconfirmed.len() < WINDOW;
+                            next = has_room.then(|| self.incoming.try_recv().ok()).flatten();
+                        }
+                        bursts.sent(bytes, self.unconfirmed.len(), Instant::now());
                     }
                     None if self.unconfirmed.is_empty() => return None,
                     // Nobody sends any more; what was sent is still to be confirmed.
