@@ -115,7 +115,10 @@ impl Wasm {
 /// Those of Palfrey's engine, as far as they have a share in how quick instances and their code are.
 fn settings() -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    pool.linear_memory_keep_resident(2 << 20).table_keep_resident(512 << 10).max_memory_size(1 << 30).pagemap_scan(Enabled::Auto);
+    pool.linear_memory_keep_resident(2 << 20)
+        .table_keep_resident(512 << 10)
+        .max_memory_size(1 << 30)
+        .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
