@@ -185,6 +185,42 @@ async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory
     Ok(())
 }
 
+/// So it comes about when a quorum queue is deleted and made again within a moment: the channels' process learns late of the end
+/// of the old one, and forgets the new one. What is acknowledged then does not reach the queue, which hands over no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<()> {
+    let uri = palfrey_rabbitmq::shared_vhost()?;
+    let (_connection, queue) = World::amqp_at(uri.clone()).declare(Tasks).await;
+    let mut deliveries = queue.consumer(1).await?;
+    publish(&queue, &["a"]).await;
+    let held = next(&mut deliveries).await;
+    let (_, vhost) = uri.rsplit_once('/').expect("it names a virtual host");
+    let forget = format!(
+        "Forget = fun Forget(State) when is_tuple(State), tuple_size(State) > 1 -> \
+             case element(1, State) of \
+                 rabbit_queue_type -> rabbit_queue_type:init(); \
+                 Name when Name =:= gs2_state; Name =:= ch -> list_to_tuple([Forget(X) || X <- tuple_to_list(State)]); \
+                 _ -> State \
+             end; \
+         Forget(Other) -> Other end, \
+         [sys:replace_state(Channel, Forget) || Channel <- rabbit_channel:list(), \
+             [{{vhost, <<\"{vhost}\">>}}, {{consumer_count, 1}}] =:= rabbit_channel:info(Channel, [vhost, consumer_count])], \
+         ok"
+    );
+    palfrey_rabbitmq::evaluate_at(&uri, &forget)?;
+    held.acker.ack().await?;
+    publish(&queue, &["b"]).await;
+    // What the queue has not heard of comes again, before or after what waited behind it.
+    let mut payloads = HashSet::new();
+    for _ in 0..2 {
+        let delivery = next(&mut deliveries).await;
+        payloads.insert(delivery.payload);
+        delivery.acker.ack().await?;
+    }
+    assert_eq!(payloads, HashSet::from(["a".into(), "b".into()]));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_are_declared_as_their_kinds_promise() -> Result<()> {
     let uri = palfrey_rabbitmq::shared_vhost()?;

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::queue::{Acker, Delivery, Move, NothingToSettle, QueueError, QueueKind, QueueSpec, moves::moved};
 
-/// How often a receiver of a broadcast makes sure that it is still connected to it.
+/// How often a receiver of a broadcast makes sure that it is still connected to it, and one of tasks that it is not forgotten.
 const CHECK: Duration = Duration::from_secs(10);
 
 /// A receiver's wish, from which a subscription can be made on any connection.
@@ -151,22 +151,26 @@ impl Receiver {
 
     async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
         let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
+        let mut is_doubtful = false;
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return End::Unwanted,
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
-                _ = check.tick(), if self.spec.kind == QueueKind::Broadcast => {
-                    let Ok(exchange) = short(&self.spec.name) else { return End::Unwanted };
-                    let (channel, queue) = (&subscription.channel, subscription.queue.clone());
-                    if let Err(error) = topology::subscribe_again(channel, exchange, queue).await {
+                _ = check.tick() => match self.check(subscription, &mut is_doubtful).await {
+                    Ok(true) => continue,
+                    Ok(false) => {
+                        warn!(queue = self.spec.name, "messages wait and the broker hands over none; subscribing again");
+                        return End::Lost;
+                    }
+                    Err(error) => {
                         debug!(%error, queue = self.spec.name, "the channel is gone; subscribing again");
                         return End::Lost;
                     }
-                    continue;
-                }
+                },
             };
+            is_doubtful = false;
             let delivery = match delivery {
                 Some(Ok(delivery)) => delivery,
                 Some(Err(error)) => {
@@ -182,6 +186,29 @@ impl Receiver {
             if !sent {
                 return End::Unwanted;
             }
+        }
+    }
+
+    /// Whether a subscription is as it should be, as far as can be told. What is doubtful the first time is not the second.
+    ///
+    /// A quorum queue that is deleted and made again within a moment may be forgotten by a channel that receives from it: the end
+    /// of the old one reaches the channel late, which from then on tells the new one nothing of what was acknowledged. The queue
+    /// waits for that and hands over no more. It shows in that nothing is held and nothing comes, while messages wait.
+    async fn check(&self, subscription: &Subscription, is_doubtful: &mut bool) -> lapin::Result<bool> {
+        let Subscription { channel, queue, settlements, .. } = subscription;
+        match self.spec.kind {
+            QueueKind::Broadcast => {
+                if let Ok(exchange) = short(&self.spec.name) {
+                    topology::subscribe_again(channel, exchange, queue.clone()).await?;
+                }
+                Ok(true)
+            }
+            QueueKind::Tasks if settlements.holds_nothing() => {
+                let waits = topology::check_queue(channel, queue.clone()).await?.message_count() > 0;
+                let was_doubtful = std::mem::replace(is_doubtful, waits);
+                Ok(!(was_doubtful && waits))
+            }
+            _ => Ok(true),
         }
     }
 

@@ -47,6 +47,11 @@ impl Settlements {
         self.state().held.deliver(tag);
     }
 
+    /// Whether all that was delivered is settled.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.state().held.0.is_empty()
+    }
+
     /// Acknowledges a delivery, and waits until the channel has taken the frame.
     pub(super) async fn acknowledge(self: &Arc<Self>, tag: DeliveryTag) -> Result<(), QueueError> {
         let (told, heard) = oneshot::channel();
