@@ -104,7 +104,7 @@ impl NodeOptions {
         self
     }
 
-    /// Starts the node and waits until it accepts connections: about three seconds.
+    /// Starts the node and waits until it accepts connections: some seconds.
     ///
     /// # Errors
     /// If RabbitMQ is not installed, the port or the name is in use, or the node does not start.

@@ -189,7 +189,7 @@ impl Receiver {
         }
     }
 
-    /// Whether a subscription is as it should be, as far as can be told. What is doubtful the first time is not the second.
+    /// Whether a subscription is as it should be, as far as can be told. What is doubtful twice in a row is not.
     ///
     /// A quorum queue that is deleted and made again within a moment may be forgotten by a channel that receives from it: the end
     /// of the old one reaches the channel late, which from then on tells the new one nothing of what was acknowledged. The queue

@@ -35,6 +35,8 @@ struct State {
     held: Held<oneshot::Sender<()>>,
     /// Whether a task is telling the broker.
     telling: bool,
+    /// Whether the channel is gone. What it held is forgotten then, and no frame may speak for it any more.
+    gone: bool,
 }
 
 impl Settlements {
@@ -57,6 +59,9 @@ impl Settlements {
         let (told, heard) = oneshot::channel();
         let is_first = {
             let mut state = self.state();
+            if state.gone {
+                return Err(QueueError::Stale);
+            }
             state.held.acknowledge(tag, told);
             !mem::replace(&mut state.telling, true)
         };
@@ -87,8 +92,8 @@ impl Settlements {
                 lapin::Result::Ok(())
             };
             if self.taken(acknowledging).await.is_err() {
-                // The channel is gone, and with it everything that it held: whoever waits learns it, now and later.
-                *self.state() = State::default();
+                // Whoever waits learns it, now and later.
+                *self.state() = State { gone: true, ..State::default() };
                 return;
             }
             for told in waiting {
