@@ -95,6 +95,17 @@ pub struct Config {
     #[arg(long, env = "PALFREY_AMQP_KEY", value_name = "FILE", global = true)]
     pub amqp_key: Option<PathBuf>,
 
+    /// How long to try to reach a broker that went away, before everything fails [default: for ever; of commands that only
+    /// ask or change something: 30s]
+    #[arg(
+        long,
+        env = "PALFREY_RECONNECT_TIMEOUT",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        global = true
+    )]
+    pub reconnect_timeout: Option<Duration>,
+
     /// Channel that carries the tasks. Workers serve one; programs choose whom they speak to with it
     #[arg(long, env = "PALFREY_TASK_BUS_ROUTING_KEY", value_name = "NAME", default_value = DEFAULT_ROUTING_KEY, global = true)]
     pub task_bus_routing_key: String,
@@ -216,6 +227,7 @@ impl Default for Config {
             amqp_ca: None,
             amqp_cert: None,
             amqp_key: None,
+            reconnect_timeout: None,
             task_bus_routing_key: DEFAULT_ROUTING_KEY.to_owned(),
             serializer: Serializer::Postcard,
             durability: Durability::Confirmed,
@@ -264,7 +276,7 @@ impl Config {
     pub fn amqp_options(&self) -> AmqpOptions {
         let (ca, certificate, key) = (self.amqp_ca.clone(), self.amqp_cert.clone(), self.amqp_key.clone());
         let tls = TlsFiles { ca, certificate, key };
-        AmqpOptions { durability: self.durability, tls, ..AmqpOptions::default() }
+        AmqpOptions { durability: self.durability, tls, patience: self.reconnect_timeout, ..AmqpOptions::default() }
     }
 
     /// The engine of a worker.

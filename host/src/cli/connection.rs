@@ -1,5 +1,7 @@
 //! From the arguments to a connection.
 
+use std::time::Duration;
+
 use etcetera::BaseStrategy as _;
 use palfrey_host::{
     Config, Runtime,
@@ -17,8 +19,12 @@ pub(super) fn complete(config: Config) -> Result<Config, Failure> {
     }
 }
 
-/// Connects to the broker, and knows what is deployed.
-pub(super) async fn connect(config: Config) -> Result<Runtime, Failure> {
+/// A command that somebody waits for does not wait longer for a broker that went away, unless it is told to.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects to the broker, and knows what is deployed. For commands that come to an end by themselves.
+pub(super) async fn connect(mut config: Config) -> Result<Runtime, Failure> {
+    config.reconnect_timeout.get_or_insert(RECONNECT_TIMEOUT);
     Ok(Runtime::from_config(&complete(config)?).await?)
 }
 

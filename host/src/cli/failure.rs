@@ -17,7 +17,7 @@ Exit codes:
   0  done
   1  an internal error
   2  the arguments or the environment are wrong
-  3  the broker cannot be reached, or refuses the connection
+  3  the broker cannot be reached, refuses the connection, or went away
   4  there is no such file, plugin, version, worker, job or dead letter
   5  refused: the component or the state of the registry does not allow it
   130, 143  ended at once by a second SIGINT or SIGTERM";
@@ -126,6 +126,8 @@ impl Failure {
 
     fn code(&self) -> Code {
         match self {
+            // No command closes its connection before it is done: the broker went away.
+            Self::Connect(_) | Self::Queue(QueueError::Closed) => Code::CannotConnect,
             Self::Internal(_) | Self::Queue(_) => Code::Internal,
             Self::InMemory
             | Self::Setup(_)
@@ -134,7 +136,6 @@ impl Failure {
             | Self::Password(_)
             | Self::GrantNotAsked(_) => Code::Usage,
             Self::Write { .. } => Code::Internal,
-            Self::Connect(_) => Code::CannotConnect,
             Self::File { .. } | Self::NotFound(_) => Code::NotFound,
             Self::Component { .. } | Self::Exists { .. } | Self::Signature { .. } | Self::Untrusted { .. } => {
                 Code::Refused
@@ -235,7 +236,7 @@ mod tests {
             Code::Internal => (Failure::Internal(anyhow::anyhow!("a mistake")), "an internal error"),
             Code::Usage => (Failure::InMemory, "the arguments or the environment are wrong"),
             Code::CannotConnect => {
-                (ConnectError::Queue(QueueError::Closed).into(), "the broker cannot be reached, or refuses")
+                (QueueError::Closed.into(), "the broker cannot be reached, refuses the connection, or went away")
             }
             Code::NotFound => {
                 (CommandError::NoAnswer { what: "job", name: "4c1d".to_owned() }.into(), "there is no such")

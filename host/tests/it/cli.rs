@@ -5,10 +5,11 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
+    sync::Arc,
 };
 
 use palfrey_host::{Config, Runtime, config::Transport};
-use palfrey_rabbitmq::Node;
+use palfrey_rabbitmq::shared_vhost;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -220,8 +221,8 @@ fn signal(process: u32, name: &str) {
 
 #[test]
 fn an_operator_deploys_to_a_running_worker_and_changes_their_mind() {
-    let node = Node::start().unwrap();
-    let palfrey = Palfrey::new(&node.uri());
+    let uri = shared_vhost().unwrap();
+    let palfrey = Palfrey::new(&uri);
     let mut worker = Worker::start(&palfrey);
     assert_eq!(palfrey.prints(&["plugins"]), "nothing is deployed; `palfrey deploy FILE` deploys a plugin\n");
 
@@ -266,20 +267,20 @@ fn an_operator_deploys_to_a_running_worker_and_changes_their_mind() {
     assert!(quiet.status.success());
     let [printed, said] = [quiet.stdout, quiet.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert_eq!((printed.as_str(), said.as_str()), ("", ""));
-    let wrong = node.uri().replace("palfrey:palfrey@", "palfrey:s3cret@");
+    let wrong = uri.replace("palfrey:palfrey@", "palfrey:s3cret@");
     palfrey.fails(&["plugins", "--amqp-uri", &wrong], 3, "refused user `palfrey`: check the name and the password");
-    let wrong = node.uri().replace("%2f", "elsewhere");
+    let wrong = format!("{}/elsewhere", uri.rsplit_once('/').unwrap().0);
     palfrey.fails(&["plugins", "--amqp-uri", &wrong], 3, "has no virtual host `elsewhere`");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_drains_at_the_first_signal_and_exits_at_the_second() {
-    let node = Node::start().unwrap();
-    let palfrey = Palfrey::new(&node.uri());
+    let uri = shared_vhost().unwrap();
+    let palfrey = Palfrey::new(&uri);
     palfrey.prints(&["deploy", &plugin("digest")]);
     let config = Config {
         runtime: Transport::Amqp,
-        amqp_uri: node.uri().parse().unwrap(),
+        amqp_uri: uri.parse().unwrap(),
         cache_dir: Some(Path::new(palfrey.home.path()).join("orchestrator")),
         ..Config::default()
     };
@@ -291,10 +292,12 @@ async fn a_worker_drains_at_the_first_signal_and_exits_at_the_second() {
     let serializer = runtime.serializer();
     let endless = serializer.to_bytes(&200_u8).unwrap();
     let input = serializer.to_bytes(&b"block".to_vec()).unwrap();
-    let call = tokio::spawn(async move { runtime.call("digest/mine", endless, input).await });
+    let runtime = Arc::new(runtime);
+    let caller = runtime.clone();
+    let call = tokio::spawn(async move { caller.call("digest/mine", endless, input).await });
+    // Whichever of the two has the task keeps it until it is told for the second time.
+    while !runtime.workers().await.unwrap().iter().any(|worker| worker.executing() == 1) {}
     tokio::task::spawn_blocking(move || {
-        // Whichever of the two has the task keeps it until it is told for the second time.
-        while !node.ctl(["list_queues", "messages_unacknowledged"]).unwrap().lines().any(|count| count == "1") {}
         for worker in [&worker, &other] {
             worker.signal("INT");
         }

@@ -47,11 +47,14 @@ fn component(name: &str) -> Vec<u8> {
     std::fs::read(component_path(name)).unwrap()
 }
 
+/// Machine code is shared by all tests, as it is by the workers of a machine.
+fn cache_dir() -> Option<PathBuf> {
+    Some(target().join("test-cache"))
+}
+
 /// A runtime in memory with some plugins deployed.
 async fn runtime(config: Config, plugins: &[&str]) -> Runtime {
-    // Machine code is shared by all tests, as it is by the workers of a machine.
-    let cache_dir = Some(target().join("test-cache"));
-    let runtime = Runtime::from_config(&Config { cache_dir, ..config }).await.unwrap();
+    let runtime = Runtime::from_config(&Config { cache_dir: cache_dir(), ..config }).await.unwrap();
     for plugin in plugins {
         runtime.deploy(component(plugin)).await.unwrap();
     }

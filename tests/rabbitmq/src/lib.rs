@@ -34,11 +34,12 @@ pub const URI_VARIABLE: &str = "PALFREY_TEST_AMQP_URI";
 
 /// Erlang, evaluated before anything else starts. A module that is loaded when it is first called for costs a search through
 /// all folders and a copy of the table of everything exported, a thousand times in a start of RabbitMQ. Those that an
-/// earlier node had in the end are loaded together, which takes half as long. What is not there any more is left out.
+/// earlier node had in the end are loaded together, which takes half as long. What is not there any more is left out. A node
+/// starts an Erlang of its own, with a name, to make sure that there is an epmd: that one needs none of them.
 const LOAD_AT_ONCE: &str = "\
-    case file:consult(os:getenv(\"PALFREY_MODULES\")) of \
-        {ok, [Names]} -> code:ensure_modules_loaded(Names); \
-        {error, _} -> none \
+    case {init:get_argument(sname), file:consult(os:getenv(\"PALFREY_MODULES\"))} of \
+        {error, {ok, [Names]}} -> code:ensure_modules_loaded(Names); \
+        _ -> none \
     end.";
 
 /// Notes them, in a file that is there as a whole or not at all.
@@ -251,6 +252,15 @@ impl Node {
     /// If the node cannot be reached, or the expression fails or has another value, with what was said.
     pub fn evaluate(&self, expression: &str) -> Result<String, NodeError> {
         self.site.evaluate(expression)
+    }
+
+    /// Lets the node write down which queues there are. It does so within a second or so by itself: killed before that, it has
+    /// forgotten them.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn sync(&self) -> Result<(), NodeError> {
+        self.evaluate("mnesia:sync_log(), lists:foreach(fun dets:sync/1, dets:all()), ok").map(drop)
     }
 
     /// Makes the node believe that it is short of something: it takes no more messages, and lets publishers wait.

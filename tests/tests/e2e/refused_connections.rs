@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use palfrey_tests::{Ran, World};
+use futures::join;
+use palfrey_tests::{Conduct, Frame, Proxy, Ran, Side, World};
 
 /// Everything that speaks to a broker.
 const COMMANDS: [&[&str]; 4] = [&["worker"], &["plugins"], &["undeploy", "arith"], &["inspect", "arith"]];
@@ -39,4 +40,25 @@ async fn a_missing_virtual_host_is_named() {
     let uri = palfrey_rabbitmq::shared_uri().unwrap();
     let (broker, _) = uri.rsplit_once('/').unwrap();
     refused(format!("{broker}/nowhere"), "has no virtual host `nowhere`").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_away_and_stays_away_is_an_error_after_the_reconnect_timeout() {
+    let world = World::new();
+    world.deploy(&["arith"]).await;
+    for arguments in [&["worker"], &["workers"], &["plugins"]] {
+        let network = Proxy::to(world.uri()).await;
+        // It is in the middle of something: what it asks the broker for does not come.
+        let gone = network.cut_at(Side::Before, Frame::Deliver, 0);
+        let beyond = World::at(network.uri().to_owned());
+        let arguments = [arguments, &["--reconnect-timeout", "500ms", "--log", "warn"][..]].concat();
+        let (Ran { code, stdout, stderr }, ()) = join!(beyond.palfrey(&arguments), async {
+            gone.await;
+            network.conduct(Conduct::Refuse);
+            network.cut();
+        });
+        assert_eq!((code, stdout.as_str()), (3, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("the broker did not come back"), "{arguments:?}: {stderr}");
+        assert!(stderr.ends_with("error: the connection is closed\n"), "{arguments:?}: {stderr}");
+    }
 }

@@ -26,9 +26,7 @@ async fn everything_goes_on_after_the_broker_was_killed() -> Result<()> {
     let (_connection, lease) = world.declare(Lease).await;
     let (_connection, broadcast) = world.declare(Broadcast).await;
     let (_connection, log) = world.declare(Log).await;
-    // RabbitMQ writes down within a second or so that a quorum queue or a stream exists: a node that is killed sooner has
-    // forgotten them. Shutting it down in order does that as well, and the connections have to survive it anyway.
-    blocking(&node, Node::restart).await?;
+    blocking(&node, Node::sync).await?;
     let mut hearing = broadcast.consumer(1).await?;
     let mut reading = log.consumer(10).await?;
     let mut results = lease.consumer(1).await?;
@@ -162,25 +160,27 @@ async fn a_broadcast_that_somebody_deleted_is_made_again_by_its_receivers() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory() -> Result<()> {
+async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory_or_disk() -> Result<()> {
     let node = Arc::new(Node::start()?);
     let world = World::amqp_at(node.uri());
     let (_connection, queue) = world.declare(Tasks).await;
     publish(&queue, &["a"]).await;
     let mut deliveries = queue.consumer(1).await?;
-    blocking(&node, |node| node.raise_alarm(Resource::Memory)).await?;
-    let publisher = queue.publisher().await?;
-    let mut publishing = tokio::spawn(async move { publisher.publish("a".into()).await });
-    assert!(tokio::time::timeout(Duration::from_millis(500), &mut publishing).await.is_err());
-    next(&mut deliveries).await.acker.ack().await?;
-    // The acknowledgement gets through.
-    let acknowledged = async {
-        while queue.status().await?.messages > 0 {}
-        Ok::<_, QueueError>(())
-    };
-    soon(acknowledged).await?;
-    blocking(&node, |node| node.clear_alarm(Resource::Memory)).await?;
-    soon(publishing).await??;
+    for resource in [Resource::Memory, Resource::Disk] {
+        blocking(&node, move |node| node.raise_alarm(resource)).await?;
+        let publisher = queue.publisher().await?;
+        let mut publishing = tokio::spawn(async move { publisher.publish("a".into()).await });
+        assert!(tokio::time::timeout(Duration::from_millis(500), &mut publishing).await.is_err());
+        next(&mut deliveries).await.acker.ack().await?;
+        // The acknowledgement gets through.
+        let acknowledged = async {
+            while queue.status().await?.messages > 0 {}
+            Ok::<_, QueueError>(())
+        };
+        soon(acknowledged).await?;
+        blocking(&node, move |node| node.clear_alarm(resource)).await?;
+        soon(publishing).await??;
+    }
     assert_eq!(next(&mut deliveries).await.payload, "a");
     Ok(())
 }
@@ -218,6 +218,19 @@ async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<
         delivery.acker.ack().await?;
     }
     assert_eq!(payloads, HashSet::from(["a".into(), "b".into()]));
+    Ok(())
+}
+
+/// The broker's channel goes on counting what it sends to the queue, and the new queue waits for what the old one had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_a_queue_that_was_made_again_is_sent_again_when_nothing_confirms_it() -> Result<()> {
+    let (connection, queue) = World::amqp_at(palfrey_rabbitmq::shared_vhost()?).declare(Tasks).await;
+    let publisher = queue.publisher().await?;
+    publisher.publish("a".into()).await?;
+    connection.delete(queue.spec()).await?;
+    let again = connection.declare(queue.spec()).await?;
+    soon(publisher.publish("b".into())).await?;
+    assert_eq!(next(&mut again.consumer(1).await?).await.payload, "b");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! One connection to the broker that is rebuilt for ever when it is lost.
+//! One connection to the broker that is rebuilt when it is lost, for ever or for as long as it has patience.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     task::JoinError,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::address::Address;
 use crate::queue::{Condition, QueueError};
@@ -59,13 +59,26 @@ enum State {
 }
 
 impl Link {
-    /// Connects, failing at once if that is impossible, and from then on for as long as it takes.
-    pub(super) async fn open(address: Address, name: String, end: CancellationToken) -> Result<Self, QueueError> {
+    /// Connects, failing at once if that is impossible, and from then on for as long as it takes. With `patience` it tries
+    /// only so long to reach a broker that went away, and cancels `end` then.
+    pub(super) async fn open(
+        address: Address,
+        name: String,
+        patience: Option<Duration>,
+        end: CancellationToken,
+    ) -> Result<Self, QueueError> {
         let connection = Arc::new(address.connect(&name).await?);
         let (state_in, state) = watch::channel(State::Up(connection.clone()));
         let (suspicion, worn) = <(Arc<Notify>, Arc<Notify>)>::default();
-        let supervisor =
-            Supervisor { address, name, state: state_in, suspicion: suspicion.clone(), worn: worn.clone(), end };
+        let supervisor = Supervisor {
+            address,
+            name,
+            patience,
+            state: state_in,
+            suspicion: suspicion.clone(),
+            worn: worn.clone(),
+            end,
+        };
         tokio::spawn(supervisor.run(connection));
         Ok(Self { state, suspicion, worn })
     }
@@ -267,6 +280,7 @@ fn is_doubtful(error: &lapin::Error) -> bool {
 struct Supervisor {
     address: Address,
     name: String,
+    patience: Option<Duration>,
     state: watch::Sender<State>,
     suspicion: Arc<Notify>,
     worn: Arc<Notify>,
@@ -289,7 +303,11 @@ impl Supervisor {
                         self.state.send_replace(State::Down);
                         let (broker, name) = (&self.address, &self.name);
                         warn!(%broker, connection = name, "the connection to the broker is lost; reconnecting");
-                        connection = Arc::new(self.reconnect().await);
+                        let Some(next) = self.reconnect_patiently().await else {
+                            self.end.cancel();
+                            return;
+                        };
+                        connection = Arc::new(next);
                         info!(%broker, connection = name, "connected to the broker again");
                         self.state.send_replace(State::Up(connection.clone()));
                     }
@@ -342,6 +360,16 @@ impl Supervisor {
             Event::ConnectionUnblocked => info!(broker = %self.address, "the broker takes messages again"),
             event => debug!(?event, "event of the connection"),
         }
+    }
+
+    /// `None` when the patience is at its end.
+    async fn reconnect_patiently(&self) -> Option<lapin::Connection> {
+        let Some(patience) = self.patience else { return Some(self.reconnect().await) };
+        let connection = tokio::time::timeout(patience, self.reconnect()).await.ok();
+        if connection.is_none() {
+            error!(broker = %self.address, ?patience, "the broker did not come back");
+        }
+        connection
     }
 
     async fn reconnect(&self) -> lapin::Connection {

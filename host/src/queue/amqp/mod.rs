@@ -5,7 +5,7 @@
 //! up a channel, of which a connection has some thousands: what waits for confirms or holds deliveries is not to be
 //! disturbed when that connection is replaced. What the client library could recover by itself is left off: it hides lost
 //! publishes and stale acknowledgements. Instead
-//! - `link` supervises one connection and rebuilds it for ever,
+//! - `link` supervises one connection and rebuilds it, for ever unless told otherwise,
 //! - `publisher` keeps every message until it is confirmed, and sends it again on the next connection,
 //! - `consumer` subscribes again; what was unacknowledged comes again, and what arrived before it is dropped,
 //! - `headers` says what goes with a message that is moved,
@@ -70,11 +70,14 @@ pub struct AmqpOptions {
     pub name: String,
     /// Certificates for `amqps`. They are read once.
     pub tls: TlsFiles,
+    /// How long to try to reach a broker that went away. After that the connection is closed, and everything on it fails.
+    /// `None` is for ever.
+    pub patience: Option<Duration>,
 }
 
 impl Default for AmqpOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), name: "palfrey".into(), tls: TlsFiles::default() }
+        Self { durability: Durability::default(), name: "palfrey".into(), tls: TlsFiles::default(), patience: None }
     }
 }
 
@@ -111,7 +114,7 @@ struct Shared {
     transient: Outbox,
     /// Leases that were declared here, by name.
     leases: Mutex<HashMap<String, QueueSpec>>,
-    /// Ends the streams.
+    /// Ends the streams. It ends with `end`.
     closed: CancellationToken,
     /// Ends the connections.
     end: CancellationToken,
@@ -121,21 +124,23 @@ struct Shared {
 
 impl Amqp {
     /// Connects to the broker at a URI like `amqp://user:password@host:port/vhost` (`amqps` for TLS). A first attempt that
-    /// fails is an error; a connection that is lost later is rebuilt, however long it takes.
+    /// fails is an error; a connection that is lost later is rebuilt, however long it takes unless there is
+    /// [patience](AmqpOptions::patience) for less.
     ///
     /// # Errors
     /// [`QueueError::Uri`], [`QueueError::Tls`], [`QueueError::TlsPair`], [`QueueError::Unreachable`],
     /// [`QueueError::Untrusted`], [`QueueError::AccessRefused`] or [`QueueError::NoSuchVhost`].
     pub async fn connect(uri: &str, options: AmqpOptions) -> Result<Self, QueueError> {
-        let AmqpOptions { durability, name, tls } = options;
+        let AmqpOptions { durability, name, tls, patience } = options;
         let address = Address::parse(uri, &tls)?;
-        let (closed, end) = (CancellationToken::new(), CancellationToken::new());
+        let end = CancellationToken::new();
+        let closed = end.child_token();
         // Ends the first connections should another one fail.
         let ends = end.clone().drop_guard();
         let user = address.user().to_owned();
-        let consuming = Link::open(address.clone(), format!("{name}, consuming"), end.clone()).await?;
-        let publishing = Link::open(address.clone(), format!("{name}, publishing"), end.clone()).await?;
-        let asking = Link::open(address, format!("{name}, asking"), end.clone()).await?;
+        let link = |purpose| Link::open(address.clone(), format!("{name}, {purpose}"), patience, end.clone());
+        let (consuming, publishing, asking) =
+            (link("consuming").await?, link("publishing").await?, link("asking").await?);
         let made = asking.on_channel(topology::EXCHANGE, "declare", topology::declare_exchange);
         match made.await {
             // Who may not make it uses the one that is there.

@@ -16,9 +16,9 @@ use lapin::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{Span, debug, trace};
+use tracing::{Span, debug, trace, warn};
 
 use super::{
     bursts::Bursts,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     TIMES, micros,
-    queue::{Durability, MAX_MESSAGE, QueueError},
+    queue::{Condition, Durability, MAX_MESSAGE, QueueError},
 };
 
 /// Messages on their way to the broker, or to its disk, at a time. Quorum queues need some hundreds to be quick.
@@ -35,6 +35,19 @@ const WINDOW: usize = 1024;
 
 /// The pause before a message is sent again to a queue that exists and does not take it yet.
 const OPENING: Duration = Duration::from_millis(50);
+
+/// So long the broker may confirm nothing, at first: then its channel may have forgotten what was sent. RabbitMQ 3.10 does so when
+/// a quorum queue is deleted and made again between two messages, since the new one waits for those that the old one had.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// It doubles each time, so that a broker that is merely slow is not sent the same for ever, up to this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+
+/// And longer by what is on its way over a network that carries so many bytes a second.
+const SLOWEST: u32 = 100 << 10;
+
+/// How often somebody looks for that.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Takes messages for one exchange. Clones share its channel; when the last one is dropped, the task behind it ends.
 #[derive(Debug, Clone)]
@@ -68,7 +81,8 @@ impl Outbox {
         let (messages, incoming) = mpsc::channel(WINDOW);
         let again = messages.downgrade();
         let unconfirmed = BTreeMap::new();
-        let driver = Driver { link, asking, exchange, durability, incoming, again, next_id: 0, unconfirmed };
+        let (next_id, silence) = (0, SILENCE);
+        let driver = Driver { link, asking, exchange, durability, incoming, again, next_id, unconfirmed, silence };
         tokio::spawn(driver.run());
         Self { messages }
     }
@@ -107,6 +121,8 @@ struct Driver {
     next_id: MessageId,
     /// In the order in which they were sent. They outlive the channel, and are sent again on the next one.
     unconfirmed: BTreeMap<MessageId, Outgoing>,
+    /// How long the broker may confirm nothing.
+    silence: Duration,
 }
 
 impl Driver {
@@ -143,7 +159,8 @@ impl Driver {
         }
     }
 
-    /// Sends until the channel breaks, and returns why; or until nobody is left who sends.
+    /// Sends until the channel breaks, and returns why; until the broker has been silent for too long; or until nobody is left
+    /// who sends.
     async fn drive(&mut self, channel: &Channel) -> Option<lapin::Error> {
         let mut confirms = Confirms::new();
         let mut returned = HashSet::new();
@@ -151,6 +168,9 @@ impl Driver {
         for (&id, message) in &self.unconfirmed {
             confirms.push(self.send(channel, id, message));
         }
+        let mut heard = Instant::now();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wait = bursts.wait(self.unconfirmed.len());
             tokio::select! {
@@ -163,10 +183,25 @@ impl Driver {
                     if let Some(error) = self.settle(batch, &mut returned) {
                         return Some(error);
                     }
+                    (heard, self.silence) = (Instant::now(), SILENCE);
+                }
+                _ = look.tick(), if !self.unconfirmed.is_empty() => {
+                    // With an alarm at the broker everything waits.
+                    if self.link.condition() != Condition::Connected {
+                        heard = Instant::now();
+                    } else if heard.elapsed() > self.silence + self.transfer() {
+                        let (messages, silence) = (self.unconfirmed.len(), heard.elapsed());
+                        warn!(messages, ?silence, "the broker confirms nothing; sending again what it has not confirmed");
+                        self.silence = LONGEST_SILENCE.min(2 * self.silence);
+                        return None;
+                    }
                 }
                 () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => bursts.release(),
                 message = self.incoming.recv(), if wait.is_none() && self.unconfirmed.len() < WINDOW => match message {
                     Some(first) => {
+                        if self.unconfirmed.is_empty() {
+                            heard = Instant::now();
+                        }
                         let (mut bytes, mut next) = (0, Some(first));
                         while let Some(message) = next {
                             bytes += message.payload.len();
@@ -188,6 +223,12 @@ impl Driver {
                 },
             }
         }
+    }
+
+    /// How long it takes at the most until all that is unconfirmed is at the broker.
+    fn transfer(&self) -> Duration {
+        let bytes: usize = self.unconfirmed.values().map(|message| message.payload.len()).sum();
+        Duration::from_secs(1).mul_f64(bytes as f64 / f64::from(SLOWEST))
     }
 
     fn enqueue(&mut self, message: Outgoing) -> MessageId {

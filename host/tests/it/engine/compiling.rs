@@ -103,6 +103,20 @@ fn with_section(kind: u8, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn types_that_grow_with_each_of_their_parts_are_refused() {
+    let engine = engine("time=50s");
+    // Each is a tuple of two of the type before.
+    let types = (0..2_000_usize).flat_map(|number| [vec![0x6f, 2], leb128(number), leb128(number)].concat());
+    let types = [leb128(2_001), vec![0x6f, 2, 0x7d, 0x7d], types.collect()].concat();
+    // In a component within, whose types are counted from zero.
+    let within = [b"\0asm\x0d\0\x01\0".as_slice(), &[7], &leb128(types.len()), &types].concat();
+    let error = engine.load(&with_section(4, &within)).unwrap_err();
+    assert!(matches!(error, LoadError::Malformed { .. }), "{error:?}");
+    assert!(format!("{error:?}").contains("size"), "{error:?}");
+    goes_on(&engine);
+}
+
+#[test]
 fn what_is_nested_or_repeated_often_is_compiled_and_executed() {
     // As bytes, because text so deep would overflow the parser of the test.
     let components = (0..200).fold(b"\0asm\x0d\0\x01\0".to_vec(), |inner, _| {

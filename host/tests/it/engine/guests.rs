@@ -42,14 +42,15 @@ pub(crate) fn describing(mode: &str) -> Vec<u8> {
     changed(wasm(), &marker("normal"), &marker(mode))
 }
 
+/// One that finds machine code in the cache that tests share.
 pub(crate) fn engine(slots: usize) -> Engine {
-    Engine::new(&EngineConfig { slots, ..EngineConfig::default() }).unwrap()
+    Engine::new(&EngineConfig { slots, cache_dir: crate::cache_dir(), ..EngineConfig::default() }).unwrap()
 }
 
 pub(crate) fn engine_with(rules: &[&str]) -> Engine {
     let limits: LimitRules =
         rules.iter().map(|rule| rule.parse::<palfrey_host::engine::LimitRule>().unwrap()).collect();
-    Engine::new(&EngineConfig { limits, ..EngineConfig::default() }).unwrap()
+    Engine::new(&EngineConfig { limits, cache_dir: crate::cache_dir(), ..EngineConfig::default() }).unwrap()
 }
 
 /// One that most tests share, in an engine with room for all of them.
