@@ -1,7 +1,7 @@
 //! Accounts with the permissions that SECURITY.md gives them: each role can do its work, and nothing else. The commands are
 //! taken from that paper.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use arith::FibAt;
 use bytes::Bytes;
@@ -97,11 +97,23 @@ async fn each_role_can_do_its_work_and_nothing_else() {
 
     let runtime = Arc::new(ada.runtime().await);
     let process = tasks_are_executed_set_apart_and_handed_on(&administrator, &worker, &runtime).await;
+    let listening = listening(&node);
     operators_see_cancel_and_drain(&worker, &ada, &runtime, process).await;
     a_queue_of_tasks_that_is_gone_is_the_administrators_to_make(&node, &administrator, &worker, &runtime).await;
     nobody_else_deploys_asks_or_looks_at_dead_letters([&worker, &ada, &deployer, &observer], &arith).await;
     by_the_protocol_itself(&node).await;
     a_lease_is_its_owners(&node).await;
+    // Receivers look every ten seconds whether they are still connected to what all are told. Nobody is refused that, who would have to
+    // subscribe again and might miss something meanwhile.
+    assert!(self::listening(&node).iter().any(|queue| listening.contains(queue)), "the program listens as before");
+}
+
+/// The queues of those who hear what all are told.
+fn listening(node: &Node) -> BTreeSet<String> {
+    let list = "[io:format(\"~s~n\", [Name]) || \
+        [{name, {resource, _, queue, Name}}] <- rabbit_amqqueue:info_all(<<\"/\">>, [name])], ok";
+    let listed = node.evaluate(list).unwrap();
+    listed.lines().filter(|name| name.starts_with("palfrey.broadcast.")).map(str::to_owned).collect()
 }
 
 /// A component in a folder where its signature can lie beside it.

@@ -86,7 +86,7 @@ impl Receiver {
                 End::Lost => drop(subscription),
             }
             let again = tokio::select! {
-                again = self.subscribe() => again,
+                again = self.subscribe_again() => again,
                 () = deliveries.closed() => return,
             };
             subscription = match again {
@@ -130,6 +130,19 @@ impl Receiver {
             self.link.on_channel_of(&self.spec.name, "receive from", work).await?;
         let settlements = Settlements::new(channel.clone(), connection.clone(), self.link.clone());
         Ok(Subscription { channel, consumer, queue, connection, settlements })
+    }
+
+    /// The same once more. A broadcast is made again if somebody has deleted it, of which its receivers are not told.
+    async fn subscribe_again(&self) -> Result<Subscription, QueueError> {
+        match self.subscribe().await {
+            Err(QueueError::NoSuchQueue(_)) if self.spec.kind == QueueKind::Broadcast => {
+                let named = Named::of(&self.spec)?;
+                let declare = |channel| topology::declare(channel, named.clone());
+                self.asking.on_channel(&self.spec.name, "declare", declare).await?;
+                self.subscribe().await
+            }
+            subscribed => subscribed,
+        }
     }
 
     /// The next message, if there is one now, on a channel of its own.
@@ -199,7 +212,7 @@ impl Receiver {
         match self.spec.kind {
             QueueKind::Broadcast => {
                 if let Ok(exchange) = short(&self.spec.name) {
-                    topology::subscribe_again(channel, exchange, queue.clone()).await?;
+                    topology::check_broadcast(channel, exchange, queue.clone()).await?;
                 }
                 Ok(true)
             }

@@ -235,9 +235,10 @@ async fn bind_broadcast(channel: &Channel, exchange: ShortString, queue: ShortSt
     channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await
 }
 
-/// Makes a broadcast again in case somebody has deleted it, of which its receivers are not told.
-pub(super) async fn subscribe_again(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
-    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+/// Fails if somebody has deleted a broadcast, and connects the queue to it again if somebody has made it again. Whoever may receive
+/// may do that; to make a broadcast is for few.
+pub(super) async fn check_broadcast(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
     channel.exchange_declare(exchange.clone(), ExchangeKind::Fanout, options, FieldTable::default()).await?;
     bind_broadcast(channel, exchange, queue).await
 }
