@@ -60,6 +60,8 @@ enum End {
     Unwanted,
     /// The channel is gone, or the broker has cancelled the subscription.
     Lost,
+    /// Nothing is wrong, as far as can be told. Another subscription makes sure of that.
+    Unsure,
 }
 
 impl Receiver {
@@ -73,9 +75,11 @@ impl Receiver {
     }
 
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
+        let mut is_sure = false;
         loop {
             let (link, connection) = (self.link.clone(), subscription.connection.clone());
-            let ended = link.unless_lost(&connection, self.hand_over(&mut subscription, &deliveries)).await;
+            let handing_over = self.hand_over(&mut subscription, &deliveries, is_sure);
+            let ended = link.unless_lost(&connection, handing_over).await;
             match ended.unwrap_or(End::Lost) {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
                 End::Unwanted if self.spec.kind == QueueKind::Log => return,
@@ -83,8 +87,10 @@ impl Receiver {
                     link.unless_lost(&connection, subscription.end()).await;
                     return;
                 }
-                End::Lost => drop(subscription),
+                End::Lost => is_sure = false,
+                End::Unsure => is_sure = true,
             }
+            drop(subscription);
             let again = tokio::select! {
                 again = self.subscribe_again() => again,
                 () = deliveries.closed() => return,
@@ -162,7 +168,12 @@ impl Receiver {
         }))
     }
 
-    async fn hand_over(&mut self, subscription: &mut Subscription, deliveries: &mpsc::Sender<Received>) -> End {
+    async fn hand_over(
+        &mut self,
+        subscription: &mut Subscription,
+        deliveries: &mpsc::Sender<Received>,
+        is_sure: bool,
+    ) -> End {
         let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
         let mut is_doubtful = false;
         loop {
@@ -172,7 +183,9 @@ impl Receiver {
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
                 _ = check.tick() => match self.check(subscription, &mut is_doubtful).await {
-                    Ok(true) => continue,
+                    Ok(true) if is_sure || self.spec.kind != QueueKind::Tasks => continue,
+                    Ok(true) if !subscription.settlements.holds_nothing() => continue,
+                    Ok(true) => return End::Unsure,
                     Ok(false) => {
                         warn!(queue = self.spec.name, "messages wait and the broker hands over none; subscribing again");
                         return End::Lost;
@@ -206,7 +219,9 @@ impl Receiver {
     ///
     /// A quorum queue that is deleted and made again within a moment may be forgotten by a channel that receives from it: the end
     /// of the old one reaches the channel late, which from then on tells the new one nothing of what was acknowledged. The queue
-    /// waits for that and hands over no more. It shows in that nothing is held and nothing comes, while messages wait.
+    /// waits for that and hands over no more. It shows in that nothing is held and nothing comes, while messages wait. Where others
+    /// receive what waits it does not show: therefore each subscription is followed by another one, as soon as nothing is held after
+    /// [`CHECK`]. By then the end of the old queue has come. What the queue took for held is returned with the first channel.
     async fn check(&self, subscription: &Subscription, is_doubtful: &mut bool) -> lapin::Result<bool> {
         let Subscription { channel, queue, settlements, .. } = subscription;
         match self.spec.kind {
