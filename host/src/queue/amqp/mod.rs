@@ -21,6 +21,7 @@ mod headers;
 mod link;
 mod publisher;
 mod settlements;
+mod silence;
 mod tls;
 mod topology;
 

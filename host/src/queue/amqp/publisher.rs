@@ -23,6 +23,7 @@ use tracing::{Span, debug, trace, warn};
 use super::{
     bursts::Bursts,
     link::{Link, Verdict, forbidden_topic, size_limit},
+    silence::{LOOK, Silence},
     topology,
 };
 use crate::{
@@ -35,19 +36,6 @@ const WINDOW: usize = 1024;
 
 /// The pause before a message is sent again to a queue that exists and does not take it yet.
 const OPENING: Duration = Duration::from_millis(50);
-
-/// So long the broker may confirm nothing, at first: then its channel may have forgotten what was sent. RabbitMQ 3.10 does so when
-/// a quorum queue is deleted and made again between two messages, since the new one waits for those that the old one had.
-const SILENCE: Duration = Duration::from_secs(15);
-
-/// It doubles each time, so that a broker that is merely slow is not sent the same for ever, up to this.
-const LONGEST_SILENCE: Duration = Duration::from_secs(600);
-
-/// And longer by what is on its way over a network that carries so many bytes a second.
-const SLOWEST: u32 = 100 << 10;
-
-/// How often somebody looks for that.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Takes messages for one exchange. Clones share its channel; when the last one is dropped, the task behind it ends.
 #[derive(Debug, Clone)]
@@ -81,7 +69,7 @@ impl Outbox {
         let (messages, incoming) = mpsc::channel(WINDOW);
         let again = messages.downgrade();
         let unconfirmed = BTreeMap::new();
-        let (next_id, silence) = (0, SILENCE);
+        let (next_id, silence) = (0, Silence::default());
         let driver = Driver { link, asking, exchange, durability, incoming, again, next_id, unconfirmed, silence };
         tokio::spawn(driver.run());
         Self { messages }
@@ -106,7 +94,7 @@ impl Outbox {
 }
 
 /// Identity of a message within its outbox. It travels as the message ID, by which a returned message is recognised.
-type MessageId = u64;
+pub(super) type MessageId = u64;
 
 type Confirms = FuturesUnordered<BoxFuture<'static, (MessageId, lapin::Result<Confirmation>)>>;
 
@@ -121,8 +109,8 @@ struct Driver {
     next_id: MessageId,
     /// In the order in which they were sent. They outlive the channel, and are sent again on the next one.
     unconfirmed: BTreeMap<MessageId, Outgoing>,
-    /// How long the broker may confirm nothing.
-    silence: Duration,
+    /// How long the broker has confirmed nothing.
+    silence: Silence,
 }
 
 impl Driver {
@@ -168,7 +156,7 @@ impl Driver {
         for (&id, message) in &self.unconfirmed {
             confirms.push(self.send(channel, id, message));
         }
-        let mut heard = Instant::now();
+        self.silence.begin_again(Instant::now());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -183,25 +171,15 @@ impl Driver {
                     if let Some(error) = self.settle(batch, &mut returned) {
                         return Some(error);
                     }
-                    (heard, self.silence) = (Instant::now(), SILENCE);
                 }
                 _ = look.tick(), if !self.unconfirmed.is_empty() => {
-                    // With an alarm at the broker everything waits.
-                    if self.link.condition() != Condition::Connected {
-                        heard = Instant::now();
-                    } else if heard.elapsed() > self.silence + self.transfer() {
-                        let (messages, silence) = (self.unconfirmed.len(), heard.elapsed());
-                        warn!(messages, ?silence, "the broker confirms nothing; sending again what it has not confirmed");
-                        self.silence = LONGEST_SILENCE.min(2 * self.silence);
+                    if self.is_silent() {
                         return None;
                     }
                 }
                 () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => bursts.release(),
                 message = self.incoming.recv(), if wait.is_none() && self.unconfirmed.len() < WINDOW => match message {
                     Some(first) => {
-                        if self.unconfirmed.is_empty() {
-                            heard = Instant::now();
-                        }
                         let (mut bytes, mut next) = (0, Some(first));
                         while let Some(message) = next {
                             bytes += message.payload.len();
@@ -225,10 +203,20 @@ impl Driver {
         }
     }
 
-    /// How long it takes at the most until all that is unconfirmed is at the broker.
-    fn transfer(&self) -> Duration {
-        let bytes: usize = self.unconfirmed.values().map(|message| message.payload.len()).sum();
-        Duration::from_secs(1).mul_f64(bytes as f64 / f64::from(SLOWEST))
+    /// Whether the broker confirms nothing any more of what was sent to some queue.
+    fn is_silent(&mut self) -> bool {
+        let now = Instant::now();
+        // With an alarm at the broker everything waits.
+        if self.link.condition() != Condition::Connected {
+            self.silence.begin_again(now);
+        }
+        let unconfirmed = self.unconfirmed.iter().map(|(&id, it)| (id, &it.routing_key, it.payload.len()));
+        let silent = self.silence.look(unconfirmed, now);
+        if let Some((queue, silent)) = &silent {
+            let messages = self.unconfirmed.len();
+            warn!(%queue, messages, ?silent, "the broker confirms nothing; sending again what it has not confirmed");
+        }
+        silent.is_some()
     }
 
     fn enqueue(&mut self, message: Outgoing) -> MessageId {
