@@ -1,4 +1,5 @@
-//! What a developer does every day: `cargo xtask demo`, `test`, `bench`, `chaos`, `soak`, `plugins`, `simulate`.
+//! What a developer does every day: `cargo xtask demo`, `test`, `bench`, `chaos`, `fuzz`, `soak`, `plugins`,
+//! `simulate`.
 //!
 //! It depends on next to nothing, so that it is built in seconds, and calls cargo and the programs that cargo builds.
 //! `process` runs them all and ends them all; `workspace` knows where things are; `requirements` installs what is missing.
@@ -9,6 +10,7 @@
 mod bench;
 mod chaos;
 mod demo;
+mod fuzz;
 mod plugins;
 mod process;
 mod requirements;
@@ -37,6 +39,7 @@ Examples:
   cargo xtask test                   all checks and tests
   cargo xtask bench --quick          Palfrey beside its peers
   cargo xtask chaos                  random faults, and exact results all the same
+  cargo xtask fuzz                   bytes that nobody sane sends, to every decoder
   cargo xtask soak                   a million bad messages to a worker
   cargo xtask plugins                builds the components
   cargo xtask simulate               jobs on up to 10,000 modelled workers";
@@ -55,6 +58,9 @@ enum Command {
     /// Strikes workers, networks and broker at random while jobs run, and checks that every result is exact
     #[command(after_help = chaos::EXAMPLES)]
     Chaos(chaos::Options),
+    /// Looks for bytes that a decoder does not bear, guided by what they reach
+    #[command(after_help = fuzz::EXAMPLES)]
+    Fuzz(fuzz::Options),
     /// Builds all plugins, and the components that tests use, for WebAssembly
     #[command(after_help = plugins::EXAMPLES)]
     Plugins,
@@ -92,6 +98,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Test => suite::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Plugins => plugins::run(&workspace),
         Command::Simulate(options) => simulate::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),

@@ -38,6 +38,7 @@ const NOT_IN_SDK: [&str; 3] = ["wasmtime", "tokio", "lapin"];
 const INTERLEAVINGS: &str = "tests/interleavings/Cargo.toml";
 /// Its own files. The others are the host's, by paths that rustfmt cannot follow from there.
 const OF_INTERLEAVINGS: [&str; 3] = ["src/scenarios.rs", "src/twins.rs", "tests/explore.rs"];
+const FUZZ: &str = "tests/fuzz/Cargo.toml";
 const PEERS: &str = "tests/peers/Cargo.toml";
 
 /// A check or a test failed, and the report, which ends with the number of them, has said so.
@@ -58,6 +59,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let own =
             OF_INTERLEAVINGS.map(|file| workspace.root().join("tests/interleavings").join(file).display().to_string());
         Program::new("rustfmt").args(["--check", "--edition", "2024"]).args(own).run()?;
+        workspace.cargo(["fmt", "--all", "--check", "--manifest-path", FUZZ]).run()?;
         workspace.cargo(["fmt", "--all", "--check", "--manifest-path", PEERS]).run()
     })?;
     suite.step("light SDK", || check_sdk(workspace))?;
