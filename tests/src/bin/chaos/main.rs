@@ -8,13 +8,16 @@ mod fault;
 mod theatre;
 
 use std::{
+    fs::File,
     io::Write as _,
     process::ExitCode,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use fault::Fault;
+use palfrey_tests::cache_dir;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use theatre::Theatre;
 
@@ -39,8 +42,11 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { seed, faults, minutes } = Arguments::parse();
     // The lines of the faults are what is read here. What a worker has logged is shown when something is wrong.
-    tracing_subscriber::fmt().with_env_filter("error,lapin=off").with_writer(std::io::stderr).init();
-    println!("seed {seed}: {faults} faults");
+    let log = cache_dir().with_file_name("chaos.log");
+    let file = File::create(&log).expect("there is a folder for what is built");
+    let filter = "info,palfrey_host=debug,lapin=off";
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).init();
+    println!("seed {seed}: {faults} faults; what programs log is in {}", log.display());
     let started = Instant::now();
     let deadline = minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
     // What is wrong panics, as in a test, and has said by then what it is.
