@@ -29,6 +29,9 @@ use crate::queue::{Acker, Delivery, Move, NothingToSettle, QueueError, QueueKind
 /// How often a receiver of a broadcast makes sure that it is still connected to it, and one of tasks that it is not forgotten.
 const CHECK: Duration = Duration::from_secs(10);
 
+/// How long a receiver of tasks that made sure of its subscription by another one is content with that.
+const SURE: Duration = Duration::from_secs(60);
+
 /// A receiver's wish, from which a subscription can be made on any connection.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -75,10 +78,10 @@ impl Receiver {
     }
 
     async fn run(mut self, mut subscription: Subscription, deliveries: mpsc::Sender<Received>) {
-        let mut is_sure = false;
+        let mut sure_until = Instant::now();
         loop {
             let (link, connection) = (self.link.clone(), subscription.connection.clone());
-            let handing_over = self.hand_over(&mut subscription, &deliveries, is_sure);
+            let handing_over = self.hand_over(&mut subscription, &deliveries, sure_until);
             let ended = link.unless_lost(&connection, handing_over).await;
             match ended.unwrap_or(End::Lost) {
                 // Nothing is given back to a log, and a broker that is asked to ends the whole connection.
@@ -87,8 +90,8 @@ impl Receiver {
                     link.unless_lost(&connection, subscription.end()).await;
                     return;
                 }
-                End::Lost => is_sure = false,
-                End::Unsure => is_sure = true,
+                End::Lost => sure_until = Instant::now(),
+                End::Unsure => sure_until = Instant::now() + SURE,
             }
             drop(subscription);
             let again = tokio::select! {
@@ -172,7 +175,7 @@ impl Receiver {
         &mut self,
         subscription: &mut Subscription,
         deliveries: &mpsc::Sender<Received>,
-        is_sure: bool,
+        sure_until: Instant,
     ) -> End {
         let mut check = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
         let mut is_doubtful = false;
@@ -183,7 +186,7 @@ impl Receiver {
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
                 _ = check.tick() => match self.check(subscription, &mut is_doubtful).await {
-                    Ok(true) if is_sure || self.spec.kind != QueueKind::Tasks => continue,
+                    Ok(true) if self.spec.kind != QueueKind::Tasks || Instant::now() < sure_until => continue,
                     Ok(true) if !subscription.settlements.holds_nothing() => continue,
                     Ok(true) => return End::Unsure,
                     Ok(false) => {
@@ -221,7 +224,7 @@ impl Receiver {
     /// of the old one reaches the channel late, which from then on tells the new one nothing of what was acknowledged. The queue
     /// waits for that and hands over no more. It shows in that nothing is held and nothing comes, while messages wait. Where others
     /// receive what waits it does not show: therefore each subscription is followed by another one, as soon as nothing is held after
-    /// [`CHECK`]. By then the end of the old queue has come. What the queue took for held is returned with the first channel.
+    /// [`CHECK`], and from then on every [`SURE`]. What the queue took for held is returned with the first channel.
     async fn check(&self, subscription: &Subscription, is_doubtful: &mut bool) -> lapin::Result<bool> {
         let Subscription { channel, queue, settlements, .. } = subscription;
         match self.spec.kind {
