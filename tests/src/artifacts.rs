@@ -12,7 +12,7 @@ fn profile() -> PathBuf {
 }
 
 /// Where cargo builds.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     profile().parent().expect("it is in a folder of cargo's").to_owned()
 }
 

@@ -24,7 +24,7 @@ mod world;
 
 use std::time::Duration;
 
-pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file};
+pub use artifacts::{cache_dir, component, component_file, example_file, palfrey_file, target};
 pub use deployments::Deployments;
 pub use exact::{BATCH, ELEMENTS, Exact, FREE};
 pub use log::Log;

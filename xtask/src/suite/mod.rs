@@ -72,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     })?;
     let reason = "all dependencies would be built once more: `cargo clippy` and `cargo test` in tests/peers";
     suite.leave_out("clippy and tests, peers", reason);
+    suite.leave_out("fuzzing", "all dependencies would be built once more: `cargo xtask fuzz`");
     // Tests run the programs too, and a runner builds only what it thinks they need.
     let programs =
         suite.step("programs", || workspace.cargo(["build", "--workspace", "--bins", "--examples"]).run())?;

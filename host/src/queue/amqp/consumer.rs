@@ -185,14 +185,9 @@ impl Receiver {
                 () = self.closed.cancelled() => return End::Unwanted,
                 () = deliveries.closed() => return End::Unwanted,
                 delivery = subscription.consumer.next() => delivery,
-                _ = check.tick() => match self.check(subscription, &mut is_doubtful).await {
-                    Ok(true) if self.spec.kind != QueueKind::Tasks || Instant::now() < sure_until => continue,
-                    Ok(true) if !subscription.settlements.holds_nothing() => continue,
-                    Ok(true) => return End::Unsure,
-                    Ok(false) => {
-                        warn!(queue = self.spec.name, "messages wait and the broker hands over none; subscribing again");
-                        return End::Lost;
-                    }
+                _ = check.tick() => match self.check(subscription, &mut is_doubtful, sure_until).await {
+                    Ok(None) => continue,
+                    Ok(Some(end)) => return end,
                     Err(error) => {
                         debug!(%error, queue = self.spec.name, "the channel is gone; subscribing again");
                         return End::Lost;
@@ -218,28 +213,36 @@ impl Receiver {
         }
     }
 
-    /// Whether a subscription is as it should be, as far as can be told. What is doubtful twice in a row is not.
+    /// Why a subscription is to end, if it is not as it should be, as far as can be told. What is doubtful twice in a row is not.
     ///
     /// A quorum queue that is deleted and made again within a moment may be forgotten by a channel that receives from it: the end
     /// of the old one reaches the channel late, which from then on tells the new one nothing of what was acknowledged. The queue
     /// waits for that and hands over no more. It shows in that nothing is held and nothing comes, while messages wait. Where others
     /// receive what waits it does not show: therefore each subscription is followed by another one, as soon as nothing is held after
     /// [`CHECK`], and from then on every [`SURE`]. What the queue took for held is returned with the first channel.
-    async fn check(&self, subscription: &Subscription, is_doubtful: &mut bool) -> lapin::Result<bool> {
+    async fn check(
+        &self,
+        subscription: &Subscription,
+        is_doubtful: &mut bool,
+        sure_until: Instant,
+    ) -> lapin::Result<Option<End>> {
         let Subscription { channel, queue, settlements, .. } = subscription;
         match self.spec.kind {
             QueueKind::Broadcast => {
                 if let Ok(exchange) = short(&self.spec.name) {
                     topology::check_broadcast(channel, exchange, queue.clone()).await?;
                 }
-                Ok(true)
+                Ok(None)
             }
             QueueKind::Tasks if settlements.holds_nothing() => {
                 let waits = topology::check_queue(channel, queue.clone()).await?.message_count() > 0;
-                let was_doubtful = std::mem::replace(is_doubtful, waits);
-                Ok(!(was_doubtful && waits))
+                if std::mem::replace(is_doubtful, waits) && waits {
+                    warn!(queue = self.spec.name, "messages wait and the broker hands over none; subscribing again");
+                    return Ok(Some(End::Lost));
+                }
+                Ok((Instant::now() >= sure_until).then_some(End::Unsure))
             }
-            _ => Ok(true),
+            _ => Ok(None),
         }
     }
 

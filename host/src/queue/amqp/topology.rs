@@ -125,10 +125,14 @@ pub(super) async fn bind(channel: &Channel, queue: ShortString) -> lapin::Result
 pub(super) async fn check(channel: Channel, named: Named) -> lapin::Result<()> {
     let Named { spec, queue: name, .. } = named;
     if spec.kind == QueueKind::Broadcast {
-        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        return channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await;
+        return check_exchange(&channel, name).await;
     }
     check_queue(&channel, name).await.map(drop)
+}
+
+async fn check_exchange(channel: &Channel, name: ShortString) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+    channel.exchange_declare(name, ExchangeKind::Fanout, options, FieldTable::default()).await
 }
 
 pub(super) async fn declare(channel: Channel, named: Named) -> lapin::Result<()> {
@@ -238,7 +242,6 @@ async fn bind_broadcast(channel: &Channel, exchange: ShortString, queue: ShortSt
 /// Fails if somebody has deleted a broadcast, and connects the queue to it again if somebody has made it again. Whoever may receive
 /// may do that; to make a broadcast is for few.
 pub(super) async fn check_broadcast(channel: &Channel, exchange: ShortString, queue: ShortString) -> lapin::Result<()> {
-    let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-    channel.exchange_declare(exchange.clone(), ExchangeKind::Fanout, options, FieldTable::default()).await?;
+    check_exchange(channel, exchange.clone()).await?;
     bind_broadcast(channel, exchange, queue).await
 }

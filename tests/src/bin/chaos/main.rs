@@ -17,7 +17,7 @@ use std::{
 
 use clap::Parser;
 use fault::Fault;
-use palfrey_tests::cache_dir;
+use palfrey_tests::target;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use theatre::Theatre;
 
@@ -42,7 +42,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { seed, faults, minutes } = Arguments::parse();
     // The lines of the faults are what is read here. What a worker has logged is shown when something is wrong.
-    let log = cache_dir().with_file_name("chaos.log");
+    let log = target().join("chaos.log");
     let file = File::create(&log).expect("there is a folder for what is built");
     let filter = "info,palfrey_host=debug,lapin=off";
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).init();
