@@ -152,6 +152,11 @@ impl<T: Send + Sync + 'static> CoordinatedSender<T> {
         async move { sender.publish_encoded(message).await }
     }
 
+    /// Tasks that were sent are gone. See [`Publisher::renew`](crate::queue::Publisher::renew).
+    pub(crate) fn renew(&self) {
+        self.outlet.sender.renew();
+    }
+
     /// No more tasks will be sent with this sender. Closing twice is harmless.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.open, false) {

@@ -71,6 +71,10 @@ impl Publisher for Lasting {
             }
         }
     }
+
+    fn renew(&self) {
+        self.publisher.renew();
+    }
 }
 
 #[cfg(test)]

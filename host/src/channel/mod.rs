@@ -334,6 +334,11 @@ impl<T: Message> Sender<T> {
     pub async fn publish_encoded(&self, message: Bytes) -> Result<(), QueueError> {
         self.publisher.publish(message).await
     }
+
+    /// See [`Publisher::renew`].
+    pub(crate) fn renew(&self) {
+        self.publisher.renew();
+    }
 }
 
 impl<T> Clone for Sender<T> {

@@ -321,6 +321,10 @@ pub trait Publisher: Send + Sync + fmt::Debug {
     /// [`QueueError::NoSuchQueue`] if nobody can ever receive it, [`QueueError::TooLarge`], [`QueueError::Refused`] if
     /// the queue is full, [`QueueError::Closed`] if the connection was closed.
     async fn publish(&self, message: Bytes) -> Result<(), QueueError>;
+
+    /// What was published is gone, although it was confirmed. Messages that are published from now on do not rely on anything that
+    /// the broker remembers of this publisher. Nothing has to be done where it remembers nothing.
+    fn renew(&self) {}
 }
 
 /// A message as it was received.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::ready, stream};
 use palfrey_host::queue::{
     LEASE_EXPIRY, QueueError,
     QueueKind::{Broadcast, Lease, Log, Tasks},
@@ -186,8 +186,9 @@ async fn publishers_wait_and_receivers_go_on_while_the_broker_is_short_of_memory
 }
 
 /// What the broker does by itself when a quorum queue is deleted and made again within a moment: the process of a channel learns late of
-/// the end of the old one, and forgets the new one. What is acknowledged then does not reach the queue, which hands over no more.
-fn forget_the_subscription(uri: &str) -> Result<()> {
+/// the end of the old one, and forgets the new one. This does it to the channels with so many subscriptions. What is acknowledged then
+/// does not reach the queue, which hands over no more; and what is published is counted from one again.
+fn forget_the_queues(uri: &str, subscriptions: usize) -> Result<()> {
     let (_, vhost) = uri.rsplit_once('/').expect("it names a virtual host");
     let forget = format!(
         "Forget = fun Forget(State) when is_tuple(State), tuple_size(State) > 1 -> \
@@ -198,7 +199,7 @@ fn forget_the_subscription(uri: &str) -> Result<()> {
              end; \
          Forget(Other) -> Other end, \
          [sys:replace_state(Channel, Forget) || Channel <- rabbit_channel:list(), \
-             [{{vhost, <<\"{vhost}\">>}}, {{consumer_count, 1}}] =:= (catch rabbit_channel:info(Channel, [vhost, consumer_count]))], \
+             [{{vhost, <<\"{vhost}\">>}}, {{consumer_count, {subscriptions}}}] =:= (catch rabbit_channel:info(Channel, [vhost, consumer_count]))], \
          ok"
     );
     palfrey_rabbitmq::evaluate_at(uri, &forget)?;
@@ -212,7 +213,7 @@ async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<
     let mut deliveries = queue.consumer(1).await?;
     publish(&queue, &["a"]).await;
     let held = next(&mut deliveries).await;
-    forget_the_subscription(&uri)?;
+    forget_the_queues(&uri, 1)?;
     // Nothing waits, as if another receiver had taken it.
     held.acker.ack().await?;
     let again = next(&mut deliveries).await;
@@ -222,7 +223,7 @@ async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<
     // That was the one that makes sure. Whatever happens later shows in what waits.
     publish(&queue, &["b"]).await;
     let held = next(&mut deliveries).await;
-    forget_the_subscription(&uri)?;
+    forget_the_queues(&uri, 1)?;
     held.acker.ack().await?;
     publish(&queue, &["c"]).await;
     // What the queue has not heard of comes again, before or after what waited behind it.
@@ -233,6 +234,26 @@ async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<
         delivery.acker.ack().await?;
     }
     assert_eq!(payloads, HashSet::from(["b".into(), "c".into()]));
+    Ok(())
+}
+
+/// The queue confirms and drops what it has counted before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_the_broker_counts_anew_is_heard_again_after_it_is_renewed() -> Result<()> {
+    let uri = palfrey_rabbitmq::shared_vhost()?;
+    let (_connection, queue) = World::amqp_at(uri.clone()).declare(Tasks).await;
+    let publisher = queue.publisher().await?;
+    for message in ["a", "b", "c"] {
+        publisher.publish(message.into()).await?;
+    }
+    forget_the_queues(&uri, 0)?;
+    publisher.publish("lost".into()).await?;
+    publisher.renew();
+    publisher.publish("again".into()).await?;
+    let deliveries = queue.consumer(8).await?;
+    let payloads: Vec<_> =
+        soon(deliveries.map(|it| it.payload).filter(|it| ready(it != "lost")).take(4).collect()).await;
+    assert_eq!(payloads, ["a", "b", "c", "again"]);
     Ok(())
 }
 

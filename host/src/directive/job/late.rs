@@ -162,6 +162,8 @@ impl Job<'_> {
             tasks = tasks.len(),
             "no queue and no worker has the tasks of this job any more: they are sent again"
         );
+        // They were confirmed. What took them for sent would take the copies for it as well.
+        self.lease.sender.renew();
         for sent in tasks {
             self.publishing.push(Box::pin(self.lease.sender.publish_copy(&sent.task)));
         }

@@ -352,6 +352,10 @@ impl Publisher for QueuePublisher {
         }
         self.outbox.publish(self.queue.clone(), self.routing_key.clone(), message, None).await
     }
+
+    fn renew(&self) {
+        self.outbox.renew();
+    }
 }
 
 /// A name as AMQP carries it.

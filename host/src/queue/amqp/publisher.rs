@@ -15,7 +15,7 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{Span, debug, trace, warn};
@@ -41,6 +41,7 @@ const OPENING: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
     messages: mpsc::Sender<Outgoing>,
+    renewal: Arc<Notify>,
 }
 
 /// A message on its way.
@@ -70,9 +71,29 @@ impl Outbox {
         let again = messages.downgrade();
         let unconfirmed = BTreeMap::new();
         let (next_id, silence) = (0, Silence::default());
-        let driver = Driver { link, asking, exchange, durability, incoming, again, next_id, unconfirmed, silence };
+        let renewal = Arc::<Notify>::default();
+        let driver = Driver {
+            link,
+            asking,
+            exchange,
+            durability,
+            incoming,
+            again,
+            renewal: renewal.clone(),
+            next_id,
+            unconfirmed,
+            silence,
+        };
         tokio::spawn(driver.run());
-        Self { messages }
+        Self { messages, renewal }
+    }
+
+    /// Leaves the channel for another one: see [`Publisher::renew`](crate::queue::Publisher::renew).
+    ///
+    /// A quorum queue counts what each channel publishes, and confirms and drops what it has counted already. RabbitMQ 3.10 begins
+    /// to count anew when it takes a queue for deleted that was made again meanwhile.
+    pub(super) fn renew(&self) {
+        self.renewal.notify_one();
     }
 
     /// Publishes a message and waits for what the durability asks for.
@@ -106,6 +127,8 @@ struct Driver {
     incoming: mpsc::Receiver<Outgoing>,
     /// The other end of it, for messages that are to be tried again.
     again: mpsc::WeakSender<Outgoing>,
+    /// Asks for another channel.
+    renewal: Arc<Notify>,
     next_id: MessageId,
     /// In the order in which they were sent. They outlive the channel, and are sent again on the next one.
     unconfirmed: BTreeMap<MessageId, Outgoing>,
@@ -147,8 +170,8 @@ impl Driver {
         }
     }
 
-    /// Sends until the channel breaks, and returns why; until the broker has been silent for too long; or until nobody is left
-    /// who sends.
+    /// Sends until the channel breaks, and returns why; until the broker has been silent for too long, or somebody asks for another
+    /// channel; or until nobody is left who sends.
     async fn drive(&mut self, channel: &Channel) -> Option<lapin::Error> {
         let mut confirms = Confirms::new();
         let mut returned = HashSet::new();
@@ -177,6 +200,8 @@ impl Driver {
                         return None;
                     }
                 }
+                // Ahead of the messages for which somebody asked.
+                () = self.renewal.notified() => return None,
                 () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => bursts.release(),
                 message = self.incoming.recv(), if wait.is_none() && self.unconfirmed.len() < WINDOW => match message {
                     Some(first) => {
