@@ -14,7 +14,7 @@ mod hedge;
 mod prefetch;
 mod window;
 
-pub use batch::{BatchRule, BatchSize, Pace};
+pub use batch::{BatchRule, BatchSize, Executed, Pace};
 pub use crew::Crew;
 pub use fold_tree::{FoldTree, Phase};
 pub use hedge::{COMBINING, Hedge, Seen, Unanswered, hedge_every, tell_every};

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll, time::
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use late::{Late, Lost};
-use palfrey_schedule::{BatchRule, Crew, FoldTree, Phase, Window};
+use palfrey_schedule::{BatchRule, Crew, Executed, FoldTree, Phase, Window};
 use palfrey_sdk::Serializer;
 use tokio::time::Instant;
 
@@ -394,8 +394,11 @@ impl<'a> Job<'a> {
         match result.outcome {
             TaskOutcome::Executed { outputs, failed } => {
                 if piece.inputs == Inputs::Elements {
-                    let (elements, output) = (task.inputs.len(), outputs.bytes().len());
-                    self.rule.observe(elements, output, result.report.execution, self.slots());
+                    let WorkerReport { waited, execution, .. } = result.report;
+                    let transit = piece.sent.elapsed().saturating_sub(waited + execution);
+                    let batch =
+                        Executed { elements: task.inputs.len(), output: outputs.bytes().len(), execution, transit };
+                    self.rule.observe(&batch, self.slots());
                     self.rule.pace().into_iter().for_each(|pace| self.remembered.set(pace));
                 }
                 self.take_outputs(task, piece, &outputs, failed, &result.report)?;

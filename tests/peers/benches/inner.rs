@@ -21,7 +21,7 @@ use palfrey_host::{
         WorkerReport, wire::Message as _,
     },
 };
-use palfrey_schedule::{BatchRule, FoldTree, Phase};
+use palfrey_schedule::{BatchRule, Executed, FoldTree, Phase};
 use palfrey_sdk::Serializer;
 
 /// One, and what a batch of something that takes no time grows to.
@@ -237,7 +237,8 @@ fn deciding(criterion: &mut Criterion) {
             let mut rule = BatchRule::new(palfrey_schedule::BatchSize::Measured);
             for remaining in (0..PARTIALS).rev() {
                 let size = rule.next(Some(remaining << 10), 64);
-                rule.observe(size, size * 8, std::time::Duration::from_micros(size as u64), 64);
+                let execution = std::time::Duration::from_micros(size as u64);
+                rule.observe(&Executed { elements: size, output: size * 8, execution, ..Executed::default() }, 64);
             }
             rule
         });

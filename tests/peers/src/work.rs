@@ -168,12 +168,21 @@ pub(crate) const WORKS: &[Work] = &[
     Work {
         name: "heavy",
         about: "an operation of about 15 ms, over RabbitMQ",
-        job: Job::Burn(8_000_000),
-        // Python would take a second for it.
+        job: HEAVY,
         goals: &[goal(Who::Wasm, 0.97), beside(Who::Paladin), beside(Who::Native)],
         ..AMQP
     },
+    Work {
+        name: "heavy-in-memory",
+        about: "an operation of about 15 ms, in memory",
+        job: HEAVY,
+        goals: &[goal(Who::Wasm, 0.97), beside(Who::PaladinInMemory), beside(Who::Native)],
+        ..IN_MEMORY
+    },
 ];
+
+/// Python would take a second for it.
+const HEAVY: Job = Job::Burn(8_000_000);
 
 // Celery encodes bytes as text and Dask hands them over by pickle: neither is sent payloads like these, so neither takes part.
 const ECHO: &[Goal] = &[goal(Who::Lapin, 0.8), beside(Who::Paladin)];

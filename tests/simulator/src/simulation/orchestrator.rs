@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use palfrey_schedule::{COMBINING, Phase, Seen, Unanswered, Window, hedge_every};
+use palfrey_schedule::{COMBINING, Executed, Phase, Seen, Unanswered, Window, hedge_every};
 
 use super::{Event, Simulation, Task};
 
@@ -94,13 +94,15 @@ impl Simulation<'_> {
         if self.tasks[task].copies > 0 {
             self.schedule(self.now + 2.0 * self.cluster.broker.latency, Event::Stopped(task));
         }
-        let Task { range, partials, input, output, .. } = &self.tasks[task];
-        let (range, partials, input, output) = (range.clone(), *partials, *input, *output);
+        let Task { range, partials, input, output, sent, .. } = &self.tasks[task];
+        let (range, partials, input, output, sent) = (range.clone(), *partials, *input, *output, *sent);
         self.unanswered.remove(&task);
         self.bytes_in_flight -= input;
         if !partials {
-            let execution = Duration::from_secs_f64(execution);
-            self.rule.observe((range.end - range.start) as usize, output as usize, execution, self.crew.slots());
+            // What it waited for a slot is in it. The first ones did not, and the shortest counts.
+            let transit = Duration::from_secs_f64((self.now - sent - execution).max(0.0));
+            let (elements, execution) = ((range.end - range.start) as usize, Duration::from_secs_f64(execution));
+            self.rule.observe(&Executed { elements, output: output as usize, execution, transit }, self.crew.slots());
         }
         if self.job.fold.is_some() {
             self.tree.insert(range, output, output as usize);
