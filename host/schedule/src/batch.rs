@@ -100,7 +100,7 @@ pub struct Pace {
 ///
 /// The first batches hold one element each. A measurement allows twice its own batch at the most, and four times while that is far
 /// from the aim, so that a size is never extrapolated far; or as many elements as should take a fourth of the time that a batch is on its
-/// way, where that is more. It allows less when the aim over the time per element is less: 60 milliseconds, or with many slots as long as
+/// way, up to a millisecond and a half, where that is more. It allows less when the aim over the time per element is less: 60 milliseconds, or with many slots as long as
 /// leaves the broker half of its rate. Toward the end of a source of known length, a batch is at most half of an even share
 /// of what remains, and less where elements differ much and few are left: guided self-scheduling (Polychronopoulos and Kuck, 1987)
 /// with the factor of factoring (Hummel, Schonberg and Flynn, 1992), which depends on the variance. It does not get so small that
@@ -154,9 +154,9 @@ impl BatchRule {
     /// assert_eq!(next.next(None, 2), 15);
     /// ```
     pub fn beginning_at(size: BatchSize, before: Option<Pace>) -> Self {
-        let within = |most: f64, each: f64| if each > 0.0 { whole(most / each) } else { FIRST_ELEMENTS };
+        let bounded = |most: f64, each: f64| if each > 0.0 { whole(most / each) } else { FIRST_ELEMENTS };
         let first = before.map_or(1, |Pace { time, bytes, .. }| {
-            within(FIRST.as_secs_f64(), time).min(within(FIRST_OUTPUT as f64, bytes)).clamp(1, FIRST_ELEMENTS)
+            bounded(FIRST.as_secs_f64(), time).min(bounded(FIRST_OUTPUT as f64, bytes)).clamp(1, FIRST_ELEMENTS)
         });
         let transit = before.map_or(f64::INFINITY, |pace| pace.transit);
         Self { allowed: first, transit, ..Self::new(size) }
@@ -196,7 +196,8 @@ impl BatchRule {
         let wanted = in_time.min(in_bytes);
         let is_far = 8.0 * QUICK_GROWTH as f64 * elements as f64 <= wanted;
         let growth = if is_far { QUICK_GROWTH } else { 2 };
-        let reachable = elements.saturating_mul(growth).max(self.worth_the_way(measured.time));
+        let tried = within(self.worth().min(FIRST.as_secs_f64()), measured.time);
+        let reachable = elements.saturating_mul(growth).max(tried);
         self.allowed = (wanted as usize).clamp(1, self.allowed.max(reachable).min(MAX_ELEMENTS));
     }
 
@@ -229,12 +230,8 @@ impl BatchRule {
             BatchSize::Measured => match remaining {
                 Some(remaining) => {
                     let share = remaining as f64 / (self.factor(remaining, slots) * slots.max(1) as f64);
-                    let least = match self.per_element {
-                        Some(Pace { time, .. }) if time > 0.0 => {
-                            self.worth_the_way(time).max((least_time(slots) / time) as usize)
-                        }
-                        _ => 1,
-                    };
+                    let least_time = self.worth().max(least_time(slots));
+                    let least = self.per_element.map_or(1, |pace| within(least_time, pace.time));
                     whole(share).max(least).clamp(1, self.allowed)
                 }
                 None => self.allowed,
@@ -242,9 +239,9 @@ impl BatchRule {
         }
     }
 
-    /// As many elements as should take long enough for the way there and back.
-    fn worth_the_way(&self, time: f64) -> usize {
-        if time > 0.0 && self.transit.is_finite() { (WORTH * self.transit / time) as usize } else { 1 }
+    /// Seconds that a batch should take for the way there and back, as far as that is known.
+    fn worth(&self) -> f64 {
+        if self.transit.is_finite() { WORTH * self.transit } else { 0.0 }
     }
 
     /// Of what remains, a batch for each slot takes one part in so many: two, and more if few elements that differ much remain.
@@ -256,6 +253,11 @@ impl BatchRule {
         let spread = slots as f64 / (2.0 * (remaining as f64).sqrt()) * self.variance.sqrt() / mean;
         2.0 + spread * spread + spread * (spread * spread + 4.0).sqrt()
     }
+}
+
+/// As many as take so long, of those that take some time.
+fn within(seconds: f64, each: f64) -> usize {
+    if each > 0.0 { (seconds / each) as usize } else { 1 }
 }
 
 /// Rounded down, but for what dividing has lost.
@@ -414,9 +416,13 @@ mod tests {
         };
         let each = Duration::from_micros(10);
         // What should take a fourth of the time that a batch is on its way is tried at once.
+        let tried = |transit| {
+            let mut rule = BatchRule::new(BatchSize::Measured);
+            rule.observe(&executed(1, each, transit), 2);
+            rule.next(None, 2)
+        };
+        assert_eq!([20, 4000, 200_000].map(tried), [4, 100, 150]);
         let mut rule = BatchRule::new(BatchSize::Measured);
-        rule.observe(&executed(1, each, 8000), 2);
-        assert_eq!(rule.next(None, 2), 200);
         // And nothing gets smaller than that at the end, by the shortest way that was seen.
         for (count, transit) in [(200, 8000), (800, 6000), (3200, 9000), (6000, 9000)] {
             rule.observe(&executed(count, each, transit), 2);

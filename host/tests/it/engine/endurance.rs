@@ -79,7 +79,7 @@ fn ten_thousand_hostile_calls_leave_nothing_behind() {
 }
 
 /// Components that are refused, and how often each is loaded: some are compiled for a second before.
-fn refused() -> Vec<(String, Vec<u8>, usize)> {
+fn refused() -> Vec<(String, Vec<u8>, u32)> {
     let starting = |body: &str| raw::starting(body);
     let mut refused = vec![
         ("a trap in a start function".to_owned(), starting("unreachable"), 100),
@@ -114,17 +114,18 @@ fn components_that_are_refused_leave_nothing_behind() {
     load(&guests::describing("twice"));
     explode();
     let (memory, files) = held();
-    let check = |name: &str, times: usize| {
+    let check = |name: &str, times: u32, load: &dyn Fn()| {
+        let start = Instant::now();
+        (0..times).for_each(|_| load());
+        let took = start.elapsed() / times;
         let (memory_after, files_after) = held();
         let grown = memory_after.saturating_sub(memory);
-        println!("{name:34} {times:>4} times: {:>8} KiB", grown >> 10);
+        println!("{name:34} {times:>4} times: {took:>10.1?} {:>8} KiB", grown >> 10);
         assert_eq!(files_after, files, "{name}");
         assert!(grown < 16 << 20, "{name}: {grown} bytes more");
     };
     for (name, wasm, times) in &refused {
-        (0..*times).for_each(|_| load(wasm));
-        check(name, *times);
+        check(name, *times, &|| load(wasm));
     }
-    (0..3).for_each(|_| explode());
-    check("made to compile greedily", 3);
+    check("made to compile greedily", 3, &explode);
 }
