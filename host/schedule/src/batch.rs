@@ -96,6 +96,13 @@ pub struct Pace {
     transit: f64,
 }
 
+impl Pace {
+    /// Seconds that a batch should take for the sake of the way there and back.
+    fn worth(self) -> f64 {
+        WORTH * self.transit
+    }
+}
+
 /// Chooses batch sizes from what executions took.
 ///
 /// The first batches hold one element each. A measurement allows twice its own batch at the most, and four times while that is far
@@ -131,14 +138,14 @@ pub struct BatchRule {
     variance: f64,
     /// Elements of the batch that was observed last.
     last: usize,
-    /// What is known of the way from jobs before.
-    transit: f64,
+    /// From another job.
+    before: Option<Pace>,
 }
 
 impl BatchRule {
     /// Knows nothing yet.
     pub fn new(size: BatchSize) -> Self {
-        Self { size, allowed: 1, per_element: None, variance: 0.0, last: 0, transit: f64::INFINITY }
+        Self { size, allowed: 1, per_element: None, variance: 0.0, last: 0, before: None }
     }
 
     /// Knows what was measured of the same stages before, and begins with a careful fraction of what would follow. The inputs may
@@ -158,8 +165,7 @@ impl BatchRule {
         let first = before.map_or(1, |Pace { time, bytes, .. }| {
             bounded(FIRST.as_secs_f64(), time).min(bounded(FIRST_OUTPUT as f64, bytes)).clamp(1, FIRST_ELEMENTS)
         });
-        let transit = before.map_or(f64::INFINITY, |pace| pace.transit);
-        Self { allowed: first, transit, ..Self::new(size) }
+        Self { allowed: first, before, ..Self::new(size) }
     }
 
     /// What was measured, for another job of the same stages.
@@ -174,12 +180,11 @@ impl BatchRule {
         if elements == 0 {
             return;
         }
-        self.transit = self.transit.min(transit.as_secs_f64());
         let per_element = |of_all: f64| of_all / elements as f64;
         let measured = Pace {
             time: per_element(execution.as_secs_f64()),
             bytes: per_element(output as f64),
-            transit: self.transit,
+            transit: self.known().map_or(f64::INFINITY, |pace| pace.transit).min(transit.as_secs_f64()),
         };
         let before = self.per_element.unwrap_or(measured);
         // Of small batches a part is what an instance takes. A larger one knows better, by its elements.
@@ -189,14 +194,14 @@ impl BatchRule {
         // The mean of so many elements differs less than they do.
         self.variance = mean(self.variance, elements as f64 * (measured.time - before.time).powi(2), WEIGHT);
         let (time, bytes) = (mean(before.time, measured.time, weight), mean(before.bytes, measured.bytes, weight));
-        self.per_element = Some(Pace { time, bytes, transit: self.transit });
+        self.per_element = Some(Pace { time, bytes, ..measured });
         let most = MAX_ELEMENTS as f64;
         let in_time = if time > 0.0 { TARGET.as_secs_f64().max(2.0 * least_time(slots)) / time } else { most };
         let in_bytes = if bytes > 0.0 { MAX_OUTPUT as f64 / bytes } else { most };
         let wanted = in_time.min(in_bytes);
         let is_far = 8.0 * QUICK_GROWTH as f64 * elements as f64 <= wanted;
         let growth = if is_far { QUICK_GROWTH } else { 2 };
-        let tried = within(self.worth().min(FIRST.as_secs_f64()), measured.time);
+        let tried = within(measured.worth().min(FIRST.as_secs_f64()), measured.time);
         let reachable = elements.saturating_mul(growth).max(tried);
         self.allowed = (wanted as usize).clamp(1, self.allowed.max(reachable).min(MAX_ELEMENTS));
     }
@@ -230,8 +235,7 @@ impl BatchRule {
             BatchSize::Measured => match remaining {
                 Some(remaining) => {
                     let share = remaining as f64 / (self.factor(remaining, slots) * slots.max(1) as f64);
-                    let least_time = self.worth().max(least_time(slots));
-                    let least = self.per_element.map_or(1, |pace| within(least_time, pace.time));
+                    let least = self.known().map_or(1, |pace| within(pace.worth().max(least_time(slots)), pace.time));
                     whole(share).max(least).clamp(1, self.allowed)
                 }
                 None => self.allowed,
@@ -239,9 +243,9 @@ impl BatchRule {
         }
     }
 
-    /// Seconds that a batch should take for the way there and back, as far as that is known.
-    fn worth(&self) -> f64 {
-        if self.transit.is_finite() { WORTH * self.transit } else { 0.0 }
+    /// What is known by now, be it from another job.
+    fn known(&self) -> Option<Pace> {
+        self.per_element.or(self.before)
     }
 
     /// Of what remains, a batch for each slot takes one part in so many: two, and more if few elements that differ much remain.
@@ -430,6 +434,7 @@ mod tests {
         assert_eq!([1000, 100, 1].map(|remaining| rule.next(Some(remaining), 2)), [250, 150, 150]);
         // The next job of these stages knows the way.
         let mut next = BatchRule::beginning_at(BatchSize::Measured, rule.pace());
+        assert_eq!(next.next(Some(1), 2), 150, "before anything is measured, too");
         next.observe(&executed(150, each, 50_000), 2);
         assert_eq!(next.next(Some(1), 2), 150);
     }

@@ -32,7 +32,7 @@ const SMALL: usize = 1 << 20;
 /// use palfrey_schedule::{FoldTree, Phase};
 ///
 /// let mut tree = FoldTree::default();
-/// (0..4).for_each(|index| tree.insert(index..index + 1, index, 8));
+/// (0..4).for_each(|index| tree.insert(index..index + 1, index, 1 << 20));
 /// assert_eq!(tree.take_run(Phase::Busy), None, "there may be more of them soon");
 /// assert_eq!(tree.take_run(Phase::Idle), Some((0..4, vec![0, 1, 2, 3])));
 /// ```
@@ -40,7 +40,8 @@ const SMALL: usize = 1 << 20;
 pub enum Phase {
     /// All slots have something to do: only what costs least is worth it.
     Busy,
-    /// Slots are idle, and some partial results are still to come.
+    /// Slots are idle, and some partial results are still to come. Where all of them are small they are waited for: combining what
+    /// is there would cost a way there and back more than it saves.
     Idle,
     /// All partial results are there. What is returned is for so many slots.
     Complete {
@@ -69,6 +70,8 @@ pub struct FoldTree<P> {
     phase: Phase,
     /// Runs that are to be returned next, once everything is there.
     planned: VecDeque<Range<u64>>,
+    /// Of all partial results.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -80,7 +83,7 @@ struct Partial<P> {
 
 impl<P> Default for FoldTree<P> {
     fn default() -> Self {
-        Self { partials: BTreeMap::new(), unseen: Vec::new(), phase: Phase::Busy, planned: VecDeque::new() }
+        Self { partials: BTreeMap::new(), unseen: Vec::new(), phase: Phase::Busy, planned: VecDeque::new(), bytes: 0 }
     }
 }
 
@@ -90,6 +93,7 @@ impl<P> FoldTree<P> {
     pub fn insert(&mut self, range: Range<u64>, value: P, bytes: usize) {
         debug_assert!(range.start < range.end);
         self.partials.insert(range.start, Partial { end: range.end, bytes, value });
+        self.bytes += bytes;
         self.unseen.push(range.start);
     }
 
@@ -98,7 +102,7 @@ impl<P> FoldTree<P> {
     pub fn take_run(&mut self, phase: Phase) -> Option<(Range<u64>, Vec<P>)> {
         let range = match phase {
             Phase::Busy => self.find_run(phase, ARITY)?,
-            Phase::Idle => self.find_run(phase, IDLE_ARITY)?,
+            Phase::Idle => self.find_run(phase, if self.bytes <= SMALL { ARITY } else { IDLE_ARITY })?,
             Phase::Complete { slots } => {
                 if self.planned.is_empty() {
                     self.planned = self.plan(slots);
@@ -111,6 +115,7 @@ impl<P> FoldTree<P> {
         while start < range.end {
             let partial = self.partials.remove(&start).expect("a run is made of partial results that are there");
             run.push(partial.value);
+            self.bytes -= partial.bytes;
             start = partial.end;
         }
         Some((range, run))
