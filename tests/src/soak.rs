@@ -166,7 +166,8 @@ pub async fn soak(world: &World, messages: u64, progress: impl Fn(u64)) -> Soake
     check(soon(answers.next()).await.expect("the last task is answered")).await;
 
     drop(counter);
-    let Letters { dead, doubled, reasons, .. } = letters.send_replace(Letters::default());
+    let Letters { dead, doubled, foreign, reasons, .. } = letters.send_replace(Letters::default());
+    assert!(foreign.is_empty(), "nothing but bad messages becomes a dead letter: {foreign:#?}");
     let usage = [before.expect("there are more messages than none"), worker.usage()];
     Usage::assert_did_not_grow(usage);
     Soaked { dead, doubled, reasons, replayed, good, oversized, time, usage }
@@ -179,6 +180,8 @@ struct Letters {
     expected: HashMap<u64, u32>,
     dead: u64,
     doubled: u64,
+    /// Why those became dead letters that should not have.
+    foreign: Vec<String>,
     reasons: BTreeMap<String, u64>,
 }
 
@@ -188,14 +191,14 @@ impl Letters {
     }
 
     fn arrived(&mut self, message: &Bytes, reason: &str) {
-        let missing = self.expected.get_mut(&hash(message));
-        let missing = missing.unwrap_or_else(|| panic!("nothing but bad messages becomes a dead letter: {reason}"));
-        if *missing == 0 {
-            self.doubled += 1;
-        } else {
-            *missing -= 1;
-            self.dead += 1;
-            *self.reasons.entry(without_numbers(reason)).or_default() += 1;
+        match self.expected.get_mut(&hash(message)) {
+            None => self.foreign.push(reason.to_owned()),
+            Some(0) => self.doubled += 1,
+            Some(missing) => {
+                *missing -= 1;
+                self.dead += 1;
+                *self.reasons.entry(without_numbers(reason)).or_default() += 1;
+            }
         }
     }
 }

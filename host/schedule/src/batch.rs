@@ -161,7 +161,7 @@ impl BatchRule {
     /// assert_eq!(next.next(None, 2), 15);
     /// ```
     pub fn beginning_at(size: BatchSize, before: Option<Pace>) -> Self {
-        let bounded = |most: f64, each: f64| if each > 0.0 { whole(most / each) } else { FIRST_ELEMENTS };
+        let bounded = |most: f64, each: f64| within(most, each).unwrap_or(FIRST_ELEMENTS);
         let first = before.map_or(1, |Pace { time, bytes, .. }| {
             bounded(FIRST.as_secs_f64(), time).min(bounded(FIRST_OUTPUT as f64, bytes)).clamp(1, FIRST_ELEMENTS)
         });
@@ -201,7 +201,7 @@ impl BatchRule {
         let wanted = in_time.min(in_bytes);
         let is_far = 8.0 * QUICK_GROWTH as f64 * elements as f64 <= wanted;
         let growth = if is_far { QUICK_GROWTH } else { 2 };
-        let tried = within(measured.worth().min(FIRST.as_secs_f64()), measured.time);
+        let tried = within(measured.worth().min(FIRST.as_secs_f64()), measured.time).unwrap_or(1);
         let reachable = elements.saturating_mul(growth).max(tried);
         self.allowed = (wanted as usize).clamp(1, self.allowed.max(reachable).min(MAX_ELEMENTS));
     }
@@ -235,8 +235,8 @@ impl BatchRule {
             BatchSize::Measured => match remaining {
                 Some(remaining) => {
                     let share = remaining as f64 / (self.factor(remaining, slots) * slots.max(1) as f64);
-                    let least = self.known().map_or(1, |pace| within(pace.worth().max(least_time(slots)), pace.time));
-                    whole(share).max(least).clamp(1, self.allowed)
+                    let least = |pace: Pace| within(pace.worth().max(least_time(slots)), pace.time);
+                    whole(share).max(self.known().and_then(least).unwrap_or(1)).clamp(1, self.allowed)
                 }
                 None => self.allowed,
             },
@@ -259,9 +259,9 @@ impl BatchRule {
     }
 }
 
-/// As many as take so long, of those that take some time.
-fn within(seconds: f64, each: f64) -> usize {
-    if each > 0.0 { (seconds / each) as usize } else { 1 }
+/// As many as have room in so much, if each takes some of it.
+fn within(most: f64, each: f64) -> Option<usize> {
+    (each > 0.0).then(|| whole(most / each))
 }
 
 /// Rounded down, but for what dividing has lost.
