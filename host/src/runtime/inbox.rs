@@ -136,15 +136,19 @@ async fn sort(
     ipc: Sender<WorkerIpc>,
 ) {
     while let Some(delivery) = deliveries.next().await {
-        let Some(Envelope { routing_key, .. }) = Envelope::read(&delivery.payload) else {
+        let Some((Envelope { routing_key, .. }, is_inquiry)) = Envelope::open(&delivery.payload) else {
             tracing::warn!(size = delivery.payload.len(), "a message is no result; it is dropped");
             // If it fails it comes once more, and is dropped once more.
             _ = delivery.acker.ack().await;
             continue;
         };
+        if is_inquiry && jobs.is_open(&routing_key) {
+            _ = delivery.acker.ack().await;
+            continue;
+        }
         let send = |results: &Results, delivery| results.send(delivery).map_err(|unsent| unsent.0);
         if let Err(unwanted) = jobs.hand_over(&routing_key, delivery, send) {
-            tracing::debug!(job = %routing_key, "a result came of a job that is over");
+            tracing::debug!(job = %routing_key, is_inquiry, "somebody still executes tasks of a job that is over");
             _ = unwanted.acker.ack().await;
             let ipc = ipc.clone();
             tokio::spawn(async move { stop(&routing_key, &ipc).await });

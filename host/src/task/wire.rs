@@ -7,7 +7,7 @@
 //! A release reads one version. What it can do with a message of another one is to say whose it is: the [`Envelope`] is the
 //! part that stays as it is in every version, so that a job learns that nobody can read its tasks. It consists of the
 //! version byte, the length of the header, and at its beginning the routing key (its length as a LEB128 number, then UTF-8)
-//! and the task's number (LEB128).
+//! and the task's number (LEB128). Where a job's results go, an envelope with nothing in it is an [`Inquiry`].
 
 use bytes::Bytes;
 use palfrey_sdk::Serializer;
@@ -138,9 +138,31 @@ impl Envelope {
     /// assert_eq!((envelope.version, envelope.routing_key.as_str(), envelope.id), (9, "job", TaskId(7)));
     /// ```
     pub fn read(bytes: &Bytes) -> Option<Self> {
-        let (version, header, _) = split(bytes).ok()?;
-        let ((routing_key, id), _) = postcard::take_from_bytes(&header).ok()?;
-        Some(Self { version, routing_key, id })
+        Self::open(bytes).map(|(envelope, _)| envelope)
+    }
+
+    /// Reads it, and says whether there is nothing in it.
+    pub(crate) fn open(bytes: &Bytes) -> Option<(Self, bool)> {
+        let (version, header, payload) = split(bytes).ok()?;
+        let ((routing_key, id), rest) = postcard::take_from_bytes(&header).ok()?;
+        Some((Self { version, routing_key, id }, rest.is_empty() && payload.is_empty()))
+    }
+}
+
+/// Asks whether a job goes on, of which a task is under way. It is sent where the job's results go.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inquiry {
+    pub(crate) routing_key: RoutingKey,
+    pub(crate) id: TaskId,
+}
+
+impl Message for Inquiry {
+    fn encode(&self) -> Bytes {
+        encode_header(self)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, WireError> {
+        decode_header(&bytes)
     }
 }
 
@@ -350,6 +372,16 @@ mod tests {
 
     use super::*;
     use crate::task::{Apply, Cause, Digest, OperationId};
+
+    #[test]
+    fn an_inquiry_is_an_envelope_with_nothing_in_it() {
+        let inquiry = Inquiry { routing_key: "job".into(), id: TaskId(7) };
+        let bytes = inquiry.encode();
+        assert_eq!(bytes, [VERSION, 5, 0, 0, 0, 3, b'j', b'o', b'b', 7].as_slice());
+        let envelope = Envelope { version: VERSION, routing_key: "job".into(), id: TaskId(7) };
+        assert_eq!(Envelope::open(&bytes), Some((envelope, true)));
+        assert_eq!(Inquiry::decode(bytes), Ok(inquiry));
+    }
 
     fn bytes() -> impl Strategy<Value = Bytes> {
         vec(any::<u8>(), 0..40).prop_map(Bytes::from)

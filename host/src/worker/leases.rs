@@ -1,23 +1,28 @@
-//! Jobs whose program is gone, found out while their tasks run.
+//! Jobs that are over, found out while their tasks run.
 //!
 //! A program that dies tells nobody. The queue of its results goes away by itself after some time, and whoever has a result to
-//! send learns of it then; but a task that runs for hours has none. Hence a worker looks.
+//! send learns of it then; but a task that runs for hours has none. And a program that ends a job tells those who are there: a
+//! worker whose connection is away at that moment hears nothing of it. Hence a worker asks where the results would go.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Chain, processing::Processing};
 use crate::{
     queue::QueueError,
-    task::{AnyTaskResult, RoutingKey},
+    task::{RoutingKey, TaskId, wire::Inquiry},
 };
 
-/// How often a worker looks. Tasks that end between two looks cost nothing.
+/// How often a worker looks what is under way. Tasks that end between two looks cost nothing.
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Processing {
-    /// Stops the tasks of jobs whose results nobody can receive, until no more tasks are to begin.
+    /// Stops the tasks of jobs that are over, until no more tasks are to begin.
     pub(super) async fn watch_leases(self: Arc<Self>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -26,9 +31,9 @@ impl Processing {
             loop {
                 look.tick().await;
                 let running: HashSet<_> = self.jobs.under_way().into_iter().collect();
-                let jobs: HashSet<_> = running.intersection(&earlier).map(|(job, _)| job).collect();
-                for job in jobs {
-                    self.look_at(job).await;
+                let jobs: HashMap<_, _> = running.intersection(&earlier).map(|(job, task)| (job, *task)).collect();
+                for (job, task) in jobs {
+                    self.ask_about(job, task).await;
                 }
                 earlier = running;
             }
@@ -40,16 +45,18 @@ impl Processing {
         }
     }
 
-    async fn look_at(&self, job: &RoutingKey) {
-        match self.worker.channels.leased::<AnyTaskResult>(job).status().await {
-            Ok(_) => {}
+    /// Asks whether a job goes on, of which a task is under way. If not, whoever reads the results of that program's jobs tells
+    /// all workers, as when the job ended.
+    async fn ask_about(&self, job: &RoutingKey, task: TaskId) {
+        let inquiry = Inquiry { routing_key: job.clone(), id: task };
+        let asked = async { self.worker.channels.leased(job).sender().await?.publish(&inquiry).await };
+        match asked.await {
+            Ok(()) => {}
             Err(QueueError::NoSuchQueue(_)) => {
                 let stopped = self.jobs.terminate(job, Instant::now());
                 tracing::info!(%job, stopped, "nobody can receive the results of this job any more; its tasks are stopped");
             }
-            Err(error) => {
-                tracing::debug!(%job, error = %Chain(&error), "could not look for the queue of a job's results")
-            }
+            Err(error) => tracing::debug!(%job, error = %Chain(&error), "could not ask whether a job goes on"),
         }
     }
 }

@@ -16,7 +16,7 @@ use palfrey_host::{
     task::Cause,
 };
 use palfrey_sdk::{FatalStrategy, RetryStrategy};
-use palfrey_tests::{FREE, Queue, Remote, Scene, soon};
+use palfrey_tests::{Conduct, FREE, Queue, Remote, Scene, soon};
 use probe_1::Stamp;
 use speaker::{PanicOn, Stubborn};
 use text::Concat;
@@ -128,6 +128,34 @@ async fn an_abort_a_timeout_and_a_fatal_error_end_hundreds_of_tasks_everywhere_a
     let failed = cast.workers[..3].iter().map(|worker| worker.process.log().count(&["a task failed"]));
     assert_eq!(failed.sum::<usize>(), 0, "what was queued is not executed");
     cast.all_is_well(&scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_away_while_a_job_ends_stops_its_task_and_goes_on() {
+    const NUMBER: u64 = 1_000_000;
+    let scene = Scene::new();
+    let worker = scene.worker(&["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"]).await;
+    let mut cast = Cast::waiting(&scene, vec![worker], 0).await;
+    let source = IndexedStream::from(vec![NUMBER; TASKS]).options(all_at_once());
+    let results = source.map(&Stamp::ENDLESS).run(cast.runtime()).await.unwrap();
+    let job = tokio::spawn(results.into_values_sorted());
+    let id = all_stamping(&cast.workers, NUMBER).await;
+
+    let network = &cast.workers[0].network;
+    let log = cast.workers[0].process.log().clone();
+    network.conduct(Conduct::Refuse);
+    network.cut();
+    let nobody_holds_tasks = |queues: &[Queue]| queues.iter().all(|queue| queue.unacknowledged == 0);
+    scene.until_queues("nobody holds tasks", nobody_holds_tasks).await;
+    job.abort();
+    assert!(soon(job).await.unwrap_err().is_cancelled());
+    // It takes half a second, in which what the program tells all goes out.
+    soon(cast.runtime().survey()).await.unwrap();
+    network.conduct(Conduct::Forward);
+    log.until(&["a job was terminated", &id, "stopped="]).await;
+    cast.exact.give(FREE);
+    cast.all_is_well(&scene).await;
+    assert_eq!(log.count(&[&stamping(NUMBER)]), 1, "what was queued is not executed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,11 @@ impl<S> Jobs<S> {
         let _way = self.ways().as_mut().and_then(|ways| ways.remove(job));
     }
 
+    /// Whether somebody reads the results of a job.
+    pub(super) fn is_open(&self, job: &RoutingKey) -> bool {
+        self.ways().as_ref().is_some_and(|ways| ways.contains_key(job))
+    }
+
     /// Hands a delivery to its job, or back if that is not open. Sending must not wait.
     pub(super) fn hand_over<D>(
         &self,
