@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use palfrey_host::{
@@ -13,6 +14,7 @@ use palfrey_host::{
         amqp::{Amqp, AmqpOptions},
     },
 };
+use palfrey_rabbitmq::Vhost;
 
 use crate::{
     Worker,
@@ -24,6 +26,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct World {
     uri: String,
+    /// It is removed with the last clone.
+    _vhost: Option<Arc<Vhost>>,
     /// What its processes find in their environment beside that.
     environment: Vec<(&'static str, String)>,
 }
@@ -46,12 +50,14 @@ impl World {
     /// If there is no broker and none can be started.
     pub fn new() -> Self {
         // It may start a node, which blocks: this test has nothing else to do.
-        Self::at(palfrey_rabbitmq::shared_vhost().unwrap_or_else(|error| panic!("{error}")))
+        let vhost = palfrey_rabbitmq::shared_vhost().unwrap_or_else(|error| panic!("{error}"));
+        let world = Self::at(vhost.uri().to_owned());
+        Self { _vhost: Some(Arc::new(vhost)), ..world }
     }
 
     /// On some broker.
     pub fn at(uri: String) -> Self {
-        Self { uri, environment: Vec::new() }
+        Self { uri, _vhost: None, environment: Vec::new() }
     }
 
     /// The same one, by another way to its broker.

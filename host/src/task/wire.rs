@@ -7,7 +7,7 @@
 //! A release reads one version. What it can do with a message of another one is to say whose it is: the [`Envelope`] is the
 //! part that stays as it is in every version, so that a job learns that nobody can read its tasks. It consists of the
 //! version byte, the length of the header, and at its beginning the routing key (its length as a LEB128 number, then UTF-8)
-//! and the task's number (LEB128). Where a job's results go, an envelope with nothing in it is an [`Inquiry`].
+//! and the task's number (LEB128). An envelope with nothing in it, sent where a job's results go, asks whether the job goes on.
 
 use bytes::Bytes;
 use palfrey_sdk::Serializer;

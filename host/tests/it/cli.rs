@@ -221,7 +221,8 @@ fn signal(process: u32, name: &str) {
 
 #[test]
 fn an_operator_deploys_to_a_running_worker_and_changes_their_mind() {
-    let uri = shared_vhost().unwrap();
+    let vhost = shared_vhost().unwrap();
+    let uri = vhost.uri().to_owned();
     let palfrey = Palfrey::new(&uri);
     let mut worker = Worker::start(&palfrey);
     assert_eq!(palfrey.prints(&["plugins"]), "nothing is deployed; `palfrey deploy FILE` deploys a plugin\n");
@@ -275,7 +276,8 @@ fn an_operator_deploys_to_a_running_worker_and_changes_their_mind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_drains_at_the_first_signal_and_exits_at_the_second() {
-    let uri = shared_vhost().unwrap();
+    let vhost = shared_vhost().unwrap();
+    let uri = vhost.uri().to_owned();
     let palfrey = Palfrey::new(&uri);
     palfrey.prints(&["deploy", &plugin("digest")]);
     let config = Config {

@@ -239,7 +239,8 @@ async fn announcer(channels: ChannelFactory, number: usize, questions: tokio::sy
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_rabbitmq_hundreds_answer_and_each_is_asked_once() {
-    let uri = palfrey_rabbitmq::shared_vhost().unwrap();
+    let vhost = palfrey_rabbitmq::shared_vhost().unwrap();
+    let uri = vhost.uri().to_owned();
     let config =
         Config { runtime: palfrey_host::config::Transport::Amqp, amqp_uri: uri.parse().unwrap(), ..Config::default() };
     let runtime = Runtime::from_config(&config).await.unwrap();

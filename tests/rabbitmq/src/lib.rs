@@ -331,19 +331,42 @@ pub fn shared_uri() -> Result<String, NodeError> {
     }
 }
 
-/// The URI of a new virtual host that nobody else uses, on a broker that tests share: on the one that [`URI_VARIABLE`]
-/// names if it is a node that this package started, be it in another process, and else as [`shared_uri`]. Nobody removes
-/// it before the node ends.
+/// A virtual host that nobody else uses. Dropping it removes it, and all that is on it: queues that nobody uses would cost the
+/// broker of a test suite a tenth of a processor in the end.
+#[derive(Debug)]
+pub struct Vhost {
+    name: String,
+    uri: String,
+}
+
+impl Vhost {
+    /// Its URI, with user and password.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        let removal = format!("rabbit_vhost:delete(<<\"{}\">>, <<\"a test\">>), ok", self.name);
+        // It goes with the node, if not now.
+        evaluate_at(&self.uri, &removal).ok();
+    }
+}
+
+/// A new virtual host on a broker that tests share: on the one that [`URI_VARIABLE`] names if it is a node that this package
+/// started, be it in another process, and else as [`shared_uri`].
 ///
 /// # Errors
 /// As [`Node::start`] and [`Node::add_vhost`].
-pub fn shared_vhost() -> Result<String, NodeError> {
+pub fn shared_vhost() -> Result<Vhost, NodeError> {
     let name = unique_name();
     let named = env::var(URI_VARIABLE).ok();
-    match named.map(|uri| Site::find(&default_folder(), &uri)).transpose()?.flatten() {
+    let uri = match named.map(|uri| Site::find(&default_folder(), &uri)).transpose()?.flatten() {
         Some(site) => site.add_vhost(&name),
         None => on_own_node(|node| node.add_vhost(&name)),
-    }
+    }?;
+    Ok(Vhost { name, uri })
 }
 
 /// Evaluates an Erlang expression in the node of a URI, one that this package started in its usual folder, be it in another

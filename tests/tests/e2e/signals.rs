@@ -67,7 +67,8 @@ async fn a_second_signal_ends_a_worker_at_once_and_an_idle_one_needs_only_the_fi
     // Once the job is terminated, nothing is under way any more.
     assert!(job.await.unwrap_err().is_cancelled());
 
-    let mut idle = World::new().worker(&[]).await;
+    let elsewhere = World::new();
+    let mut idle = elsewhere.worker(&[]).await;
     idle.signal("INT");
     assert_eq!(idle.ended().await, 0);
 }

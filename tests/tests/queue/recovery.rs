@@ -208,7 +208,8 @@ fn forget_the_queues(uri: &str, subscriptions: usize) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<()> {
-    let uri = palfrey_rabbitmq::shared_vhost()?;
+    let vhost = palfrey_rabbitmq::shared_vhost()?;
+    let uri = vhost.uri().to_owned();
     let (_connection, queue) = World::amqp_at(uri.clone()).declare(Tasks).await;
     let mut deliveries = queue.consumer(1).await?;
     publish(&queue, &["a"]).await;
@@ -240,7 +241,8 @@ async fn a_subscription_that_the_broker_has_forgotten_is_made_again() -> Result<
 /// The queue confirms and drops what it has counted before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_the_broker_counts_anew_is_heard_again_after_it_is_renewed() -> Result<()> {
-    let uri = palfrey_rabbitmq::shared_vhost()?;
+    let vhost = palfrey_rabbitmq::shared_vhost()?;
+    let uri = vhost.uri().to_owned();
     let (_connection, queue) = World::amqp_at(uri.clone()).declare(Tasks).await;
     let publisher = queue.publisher().await?;
     for message in ["a", "b", "c"] {
@@ -260,7 +262,8 @@ async fn a_publisher_that_the_broker_counts_anew_is_heard_again_after_it_is_rene
 /// The broker's channel goes on counting what it sends to the queue, and the new queue waits for what the old one had.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_a_queue_that_was_made_again_is_sent_again_when_nothing_confirms_it() -> Result<()> {
-    let (connection, queue) = World::amqp_at(palfrey_rabbitmq::shared_vhost()?).declare(Tasks).await;
+    let vhost = palfrey_rabbitmq::shared_vhost()?;
+    let (connection, queue) = World::amqp_at(vhost.uri().to_owned()).declare(Tasks).await;
     let publisher = queue.publisher().await?;
     publisher.publish("a".into()).await?;
     connection.delete(queue.spec()).await?;
@@ -272,7 +275,8 @@ async fn a_message_to_a_queue_that_was_made_again_is_sent_again_when_nothing_con
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_are_declared_as_their_kinds_promise() -> Result<()> {
-    let uri = palfrey_rabbitmq::shared_vhost()?;
+    let vhost = palfrey_rabbitmq::shared_vhost()?;
+    let uri = vhost.uri().to_owned();
     let list = || {
         let (_, vhost) = uri.rsplit_once('/').expect("it names a virtual host");
         let expression = format!(

@@ -79,7 +79,8 @@ async fn a_connection_shows_no_password() {
 /// The broker answers by closing the channel. A connection has 2,047 of them, and the client library loses count of some.
 #[tokio::test(flavor = "multi_thread")]
 async fn asking_for_queues_that_do_not_exist_uses_up_no_channels() {
-    let uri = palfrey_rabbitmq::shared_vhost().unwrap();
+    let vhost = palfrey_rabbitmq::shared_vhost().unwrap();
+    let uri = vhost.uri().to_owned();
     let connection: Arc<dyn Connection> = Arc::new(soon(Amqp::connect(&uri, AmqpOptions::default())).await.unwrap());
     let ask = async |connection: Arc<dyn Connection>, number: usize| {
         let events = QueueSpec::new(format!("events-{}", number % 3), QueueKind::Broadcast);
@@ -106,7 +107,8 @@ async fn asking_for_queues_that_do_not_exist_uses_up_no_channels() {
 /// whoever drops the receiver does so as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_that_are_dropped_when_their_queues_are_deleted_cost_no_connection() {
-    let uri = palfrey_rabbitmq::shared_vhost().unwrap();
+    let vhost = palfrey_rabbitmq::shared_vhost().unwrap();
+    let uri = vhost.uri().to_owned();
     let connection = soon(Amqp::connect(&uri, AmqpOptions::default())).await.unwrap();
     let queue = soon(connection.declare(&QueueSpec::new("tasks", QueueKind::Tasks))).await.unwrap();
     soon(queue.publisher().await.unwrap().publish("held".into())).await.unwrap();
