@@ -194,6 +194,7 @@ async fn run(options: &Options) -> Result<()> {
     for alone in ALONE.iter().filter(|alone| is_chosen(alone.name)) {
         let apart = if alone.from_nothing { empty.next() } else { None };
         let site = Site { uri: apart.unwrap_or(&site.uri).clone(), explains: false, ..site.clone() };
+        #[expect(clippy::disallowed_methods, reason = "nothing else runs on this runtime meanwhile")]
         let rows = tokio::task::block_in_place(|| alone::measure_apart(alone.name, &site, options.quick))?;
         report.add_alone(alone, rows);
     }

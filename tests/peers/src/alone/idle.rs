@@ -9,6 +9,7 @@ use super::{ALL, Bound, Place, Row, Unit, memory::resident};
 /// Hundredths of a second are what the system counts in.
 const TICK: f64 = 0.01;
 
+#[expect(clippy::disallowed_methods, reason = "what a worker costs in some time in which nothing happens")]
 pub(super) async fn measure(place: &Place) -> Result<Vec<Row>> {
     let (_runtime, workers) = place.over_amqp(1).await?;
     let id = workers.first().context("one was started")?.id();

@@ -115,6 +115,7 @@ impl Place {
 
     /// An orchestrator over RabbitMQ, with the operations and so many workers of one slot.
     async fn over_amqp(&self, workers: usize) -> Result<(Runtime, Vec<Worker>)> {
+        #[expect(clippy::disallowed_methods, reason = "nothing else runs on this runtime meanwhile")]
         tokio::task::block_in_place(|| measure_apart(DEPLOYER, &self.site, self.quick))?;
         let runtime = Runtime::from_config(&self.config()?).await?;
         let started = self.workers(workers)?;

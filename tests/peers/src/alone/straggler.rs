@@ -61,6 +61,7 @@ async fn job(runtime: &Runtime, elements: u64) -> Result<f64> {
 }
 
 /// Lets a process run for a tenth of the time.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own that does nothing else")]
 fn hinder(process: Pid, over: &AtomicBool) -> Result<()> {
     while !over.load(Ordering::Relaxed) {
         kill_process(process, Signal::STOP)?;

@@ -71,6 +71,7 @@ async fn compare(
 ) -> Result<Vec<Row>> {
     let (mut makespans, mut bounds) = ([Vec::new(), Vec::new()], Vec::new());
     for _ in place.repetitions() {
+        #[expect(clippy::disallowed_methods, reason = "nothing else runs on this runtime meanwhile")]
         bounds.push(tokio::task::block_in_place(&mut in_hindsight)?);
         for ((_, _, runtime), makespans) in runtimes.into_iter().zip(&mut makespans) {
             makespans.push(timed(run(runtime)).await?.0);
