@@ -18,25 +18,11 @@ fn answers(port: u16) -> bool {
 }
 
 #[test]
-fn a_node_refuses_what_is_taken_keeps_its_data_when_killed_and_loses_it_when_dropped() {
+fn a_node_keeps_its_data_when_killed_and_loses_it_when_dropped() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let options = || NodeOptions::new().name("taken").folder(folder.path());
-    let node = options().start().unwrap();
+    let node = NodeOptions::new().name("keeps-data").folder(folder.path()).start().unwrap();
     assert!(answers(node.port()));
-    node.add_vhost("kept").unwrap();
-
-    let error = options().start().unwrap_err().to_string();
-    assert!(error.contains("node `taken` already runs in"), "{error}");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let error = NodeOptions::new().folder(folder.path()).port(port).start().unwrap_err().to_string();
-    assert!(error.starts_with(&format!("port {port} is in use by another program")), "{error}");
-    let error = NodeOptions::new().name("No Name").start().unwrap_err();
-    assert!(matches!(error, NodeError::Name(_)), "{error}");
-    let error = NodeOptions::new().folder(folder.path()).configuration("nonsense = 1").start().unwrap_err();
-    let NodeError::Start { log, .. } = error else { panic!("{error}") };
-    assert!(log.contains("nonsense"), "{log}");
-    assert!(answers(node.port()), "the first one runs on");
+    node.ctl(["add_vhost", "kept"]).unwrap();
 
     node.kill().unwrap();
     assert!(!answers(node.port()));
@@ -50,6 +36,29 @@ fn a_node_refuses_what_is_taken_keeps_its_data_when_killed_and_loses_it_when_dro
     drop(node);
     assert!(!answers(port));
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the folder is empty again");
+}
+
+#[test]
+fn a_name_or_a_port_in_use_and_a_bad_name_are_refused_with_the_reason() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let options = || NodeOptions::new().name("taken").folder(folder.path());
+    let node = options().start().unwrap();
+
+    let error = options().start().unwrap_err().to_string();
+    assert!(error.contains("node `taken` already runs in"), "{error}");
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let error = NodeOptions::new().folder(folder.path()).port(port).start().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("port {port} is in use by another program")), "{error}");
+
+    let error = NodeOptions::new().name("No Name").start().unwrap_err();
+    assert!(matches!(error, NodeError::Name(_)), "{error}");
+    assert!(answers(node.port()), "the first one runs on");
+
+    let error = NodeOptions::new().folder(folder.path()).configuration("nonsense = 1").start().unwrap_err();
+    let NodeError::Start { log, .. } = error else { panic!("{error}") };
+    assert!(log.contains("nonsense"), "{log}");
 }
 
 #[test]

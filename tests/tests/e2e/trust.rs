@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -266,17 +266,23 @@ async fn the_public_tool_and_ours_understand_each_other() {
     desk.world.done(&["keygen", &desk.text("ours"), "--password-file", &password]).await;
     minisign(&["-G", "-p", &desk.text("theirs.pub"), "-s", &desk.text("theirs.key")], "correct horse\ncorrect horse\n");
 
-    // Each signs with the key that the other has made. The public tool verifies the signature of ours …
-    let (public, secret) = (desk.text("theirs.pub"), desk.text("theirs.key"));
-    desk.world.done(&["sign", "--key", &secret, "--password-file", &password, &arith]).await;
-    let said = minisign(&["-V", "-p", &public, "-m", &arith, "-x", &signature], "");
-    assert!(said.contains("Trusted comment: plugin:arith version:0.1.0"), "{said}");
-    desk.world.done(&["deploy", "--trust", &public, &arith]).await;
-    // … and workers execute what the public tool has signed.
-    let (public, secret) = (desk.text("ours.pub"), desk.text("ours.key"));
-    let comment = ["-t", "plugin:arith version:0.1.0"];
-    minisign(&[&["-S", "-s", &secret, "-m", &arith, "-x", &signature], &comment[..]].concat(), "correct horse\n");
-    desk.world.done(&["deploy", "--force", "--trust", &public, &arith]).await;
-    let _worker = desk.world.worker(&["--trust", &public]).await;
-    executes(&desk.world.runtime().await).await;
+    // Keys of both, signatures by ours: the public tool verifies them.
+    for key in ["ours", "theirs"] {
+        let (public, secret) = (desk.text(&format!("{key}.pub")), desk.text(&format!("{key}.key")));
+        desk.world.done(&["sign", "--key", &secret, "--password-file", &password, &arith]).await;
+        let said = minisign(&["-V", "-p", &public, "-m", &arith, "-x", &signature], "");
+        assert!(said.contains("Trusted comment: plugin:arith version:0.1.0"), "{said}");
+        desk.world.done(&["deploy", "--trust", &public, &arith]).await;
+    }
+    // Signatures by the public tool with keys of both: workers execute it.
+    for key in ["ours", "theirs"] {
+        let (public, secret) = (desk.text(&format!("{key}.pub")), desk.text(&format!("{key}.key")));
+        let comment = ["-t", "plugin:arith version:0.1.0"];
+        minisign(&[&["-S", "-s", &secret, "-m", &arith, "-x", &signature], &comment[..]].concat(), "correct horse\n");
+        desk.world.done(&["deploy", "--force", "--trust", &public, &arith]).await;
+        let worker = desk.world.worker(&["--trust", &public]).await;
+        executes(&desk.world.runtime().await).await;
+        drop(worker);
+    }
+    assert!(Path::new(&signature).exists());
 }

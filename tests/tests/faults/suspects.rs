@@ -110,7 +110,7 @@ async fn a_suspect_whose_workers_lose_their_connections_and_live_is_no_poison() 
 async fn an_operation_that_takes_longer_than_the_broker_waits_is_executed_once() {
     // No other job has it.
     const NUMBER: u64 = 1_000_000;
-    const LONG: Stamp = Stamp { work: 4_000_000_000 };
+    const LONG: Stamp = Stamp { work: 6_000_000_000 };
     let options = NodeOptions::new().configuration("consumer_timeout = 2000").advanced("{channel_tick_interval, 1000}");
     let scene = Scene::with_a_node(options).await;
     // The second slot is for the tasks of others.
