@@ -47,8 +47,8 @@ impl WorkerRuntime {
         let drain = control.drain();
         // A worker that was started because another one died looks for the reason before it begins with anything else.
         let permits = std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).collect();
-        let (suspects, leases) = (processing.clone().watch_suspects(permits), processing.clone().watch_leases());
-        under_way.spawn(async { _ = tokio::join!(suspects, leases) });
+        let (suspects, jobs) = (processing.clone().watch_suspects(permits), processing.clone().watch_jobs());
+        under_way.spawn(async { _ = tokio::join!(suspects, jobs) });
         self.activity.enter(Phase::Taking);
         tracing::info!(worker = %self.identity, slots = self.engine.slots(), bus = self.tasks.name(), "taking tasks");
         loop {

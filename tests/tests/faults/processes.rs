@@ -109,7 +109,9 @@ async fn workers_told_to_end_under_load_finish_what_they_hold_and_nothing_is_exe
 async fn the_endless_tasks_of_a_program_that_is_killed_are_stopped_and_those_of_others_go_on() {
     let scene = Scene::new();
     let telling = ["--log", "info,palfrey_host::plugin=debug,palfrey_host::worker=debug"];
-    let workers = vec![scene.worker(&telling).await, scene.worker(&telling).await];
+    // One is told by the broker what became of a message, the other is not.
+    let transient = [&telling[..], &["--durability", "transient"]].concat();
+    let workers = vec![scene.worker(&telling).await, scene.worker(&transient).await];
     scene.world().deploy(&["text", "probe-1"]).await;
     let gone = scene.endless_program("tasks").await;
     // Both have begun with it, and the rest of it waits.

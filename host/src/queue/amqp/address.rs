@@ -27,7 +27,7 @@ const HEARTBEAT: u16 = 10;
 const MIN_HEARTBEAT: u16 = 5;
 
 /// In bytes. `lapin` keeps room for 32 frames in each direction of a connection. With RabbitMQ's own 128 KiB it fills eight megabytes
-/// with zeroes at every start, a third of the time that a command takes, and goes round in more memory than a processor's cache has.
+/// with zeroes at every start, a third of the time that a command takes, and goes round in twice as much memory.
 const FRAME: u32 = 64 << 10;
 
 /// A parsed URI. It holds the password, and shows it to nobody but the broker.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Chain, processing::Processing};
 use crate::{
+    presence::PATIENCE,
     queue::QueueError,
     task::{RoutingKey, TaskId, wire::Inquiry},
 };
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 impl Processing {
     /// Stops the tasks of jobs that are over, until no more tasks are to begin.
-    pub(super) async fn watch_leases(self: Arc<Self>) {
+    pub(super) async fn watch_jobs(self: Arc<Self>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watching = async {
@@ -48,15 +49,20 @@ impl Processing {
     /// Asks whether a job goes on, of which a task is under way. If not, whoever reads the results of that program's jobs tells
     /// all workers, as when the job ended.
     async fn ask_about(&self, job: &RoutingKey, task: TaskId) {
-        let inquiry = Inquiry { routing_key: job.clone(), id: task };
-        let asked = async { self.worker.channels.leased(job).sender().await?.publish(&inquiry).await };
-        match asked.await {
-            Ok(()) => {}
-            Err(QueueError::NoSuchQueue(_)) => {
+        let asking = async {
+            let results = self.worker.channels.leased(job);
+            // What is sent without a confirm is lost in silence where nobody is.
+            results.status().await?;
+            results.sender().await?.publish(&Inquiry { routing_key: job.clone(), id: task }).await
+        };
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(Ok(())) => {}
+            Ok(Err(QueueError::NoSuchQueue(_))) => {
                 let stopped = self.jobs.terminate(job, Instant::now());
                 tracing::info!(%job, stopped, "nobody can receive the results of this job any more; its tasks are stopped");
             }
-            Err(error) => tracing::debug!(%job, error = %Chain(&error), "could not ask whether a job goes on"),
+            Ok(Err(error)) => tracing::debug!(%job, error = %Chain(&error), "could not ask whether a job goes on"),
+            Err(_) => tracing::debug!(%job, "could not ask in time whether a job goes on"),
         }
     }
 }
